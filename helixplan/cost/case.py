@@ -1,0 +1,79 @@
+"""One model on one system under one workload, with every default resolved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from helixplan.errors import InputError
+from helixplan.inputs.hardware import AttentionKernel, GemmKernel, GroupedGemmKernel, Hardware, LatentAttentionKernel
+from helixplan.inputs.model import Attention, LatentAttention, Model, WeightPrecision
+from helixplan.inputs.workload import BYTES_PER_ELEMENT, Workload
+
+@dataclass(frozen=True)
+class Case:
+    """What the cost functions ask about. ``hardware`` already shows the workload's clock.
+
+    Raises InputError where the workload asks for arithmetic the GPU does not have.
+    """
+
+    model: Model
+    hardware: Hardware
+    workload: Workload
+
+    def __post_init__(self) -> None:
+        math, flops = self.workload.attention_math, self.hardware.gpu.flops_per_s
+        if math is not None and math not in flops:
+            raise InputError(
+                f"got {math!r}, but {self.hardware.gpu.name} computes only in {', '.join(flops)}", field="attention_math"
+            )
+
+    @cached_property
+    def precision(self) -> WeightPrecision:
+        """The weights' dtypes, component by component."""
+        return self.model.precision.override(self.workload.weight_dtype)
+
+    @cached_property
+    def kv_dtype(self) -> str:
+        return self.workload.kv_dtype or ("fp8" if self.hardware.computes_fp8 else "bf16")
+
+    @cached_property
+    def kv_bytes(self) -> float:
+        """Bytes an element of the KV cache."""
+        return BYTES_PER_ELEMENT[self.kv_dtype]
+
+    def attention_kernel(self, attention: Attention) -> AttentionKernel | LatentAttentionKernel:
+        """The constants of the kernel that reads this cache: fp8's serve every narrower dtype too."""
+        kernels = self.hardware.kernels
+        table = kernels.latent_attention if isinstance(attention, LatentAttention) else kernels.attention
+        return table.get("bf16" if self.kv_dtype == "bf16" else "fp8", table["bf16"])
+
+    def attention_math(self, attention: Attention) -> str:
+        """The attention core's arithmetic: the workload's, or the kernel's own where the GPU has it, else bf16."""
+        own = self.attention_kernel(attention).math
+        return self.workload.attention_math or (own if own in self.hardware.gpu.flops_per_s else "bf16")
+
+    def gemm_kernel(self, dtype: str) -> tuple[GemmKernel, str]:
+        """The kernel for weights of ``dtype`` and its arithmetic; bf16's, weights only narrower, where there is none."""
+        kernels, flops = self.hardware.kernels.gemm, self.hardware.gpu.flops_per_s
+        if dtype == "fp8" and "fp8" in kernels and "fp8" in flops:
+            return kernels["fp8"], "fp8"
+        if dtype in ("fp4", "nvfp4", "mxfp4") and "nvfp4" in kernels and "fp4" in flops:
+            return kernels["nvfp4"], "fp4"
+        return kernels["bf16"], "bf16"
+
+    def grouped_kernels(self, dtype: str) -> list[GroupedGemmKernel]:
+        """The kernels for experts of ``dtype``, of which the fastest is run; bf16's where there is none."""
+        flops = self.hardware.gpu.flops_per_s
+        own = self.hardware.kernels.grouped_gemm.get("nvfp4" if dtype == "fp4" else dtype, [])  # type: ignore[call-overload]
+        runnable = [kernel for kernel in own if kernel.math in flops]
+        return runnable or self.hardware.kernels.grouped_gemm["bf16"]
+
+    def ideal(self) -> Case:
+        """The same at the speed of light."""
+        return Case(self.model, self.hardware.at(0.0), self.workload)
+
+
+def pose(model: Model, hardware: Hardware, workload: Workload) -> Case:
+    """The case, with the hardware seen through the workload's clock."""
+    return Case(model, hardware.at(workload.clock), workload)

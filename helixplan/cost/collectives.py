@@ -1,0 +1,119 @@
+"""The time of one collective, by bytes on the wire. Forms and constants: docs/cost-model.md, "What silicon adds".
+
+Every function takes ``ranks`` (the group's size; a group of one costs nothing) and ``reach``, the span of consecutive GPU
+numbers the group lies in, which decides whether it stays inside a domain of the fast link.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from helixplan.cost.case import Case
+from helixplan.cost.roofline import MICRO
+from helixplan.cost.timing import Timing
+from helixplan.inputs.hardware import Collective
+from helixplan.numeric import Amount
+
+
+@dataclass(frozen=True)
+class Fabric:
+    """The links as one replica sees them: ``gpus`` is the replica's size, one entry a layout."""
+
+    case: Case
+    gpus: Amount
+
+    def link(self, reach: Amount) -> Amount:
+        """Bytes a second a GPU, one direction: the fast link where every group of this reach stays inside a domain.
+
+        Groups start at multiples of their reach, so they do where the replica fits a domain or the reach divides it. Where a
+        profile has no scale-out link a rule refuses such replicas; the fast link stands in so that they can be spoken of.
+        """
+        wires = self.case.hardware.interconnect
+        inside = (np.asarray(self.gpus) <= wires.domain_gpus) | (wires.domain_gpus % np.asarray(reach) == 0)
+        return np.where(inside, wires.domain_bytes_per_s, wires.scale_out_bytes_per_s or wires.domain_bytes_per_s)
+
+
+def _only_groups(ranks: Amount, timing: Timing) -> Timing:
+    return timing.times(np.where(np.asarray(ranks) > 1, 1.0, 0.0))
+
+
+def _collective(kernel: Collective, ranks: Amount, wire: Amount, link: Amount) -> Timing:
+    """a0 + a1 log2(p) or a0 + a1 (p-1), + d S/(S+S0) + wire/(e link)"""
+    ranks = np.asarray(ranks, dtype=float)
+    growth = np.log2(ranks) if kernel.growth == "log2" else ranks - 1
+    ramp = kernel.ramp_us * wire / (wire + kernel.ramp_bytes)
+    network_s = wire / (kernel.link_efficiency * link)
+    seconds = (kernel.floor_us + kernel.growth_us * growth + ramp) * MICRO + network_s
+    return _only_groups(ranks, Timing(seconds, 0.0, 0.0, wire, network_s=network_s))
+
+
+def all_to_all(fabric: Fabric, ranks: Amount, reach: Amount, wire: Amount) -> Timing:
+    """``wire``: the bytes a rank sends."""
+    return _collective(fabric.case.hardware.kernels.all_to_all, ranks, wire, fabric.link(reach))
+
+
+def all_gather(fabric: Fabric, ranks: Amount, reach: Amount, contribution: Amount) -> Timing:
+    """Every rank's ``contribution`` bytes to every other rank."""
+    wire = (np.asarray(ranks) - 1) * contribution
+    return _collective(fabric.case.hardware.kernels.all_gather, ranks, wire, fabric.link(reach))
+
+
+def all_reduce(fabric: Fabric, ranks: Amount, reach: Amount, size: Amount) -> Timing:
+    """The sum of every rank's ``size`` bytes, to all: in one shot, or in two (fewer bytes, a longer start), as is cheaper."""
+    kernel, link = fabric.case.hardware.kernels.all_reduce, fabric.link(reach)
+    ranks = np.asarray(ranks, dtype=float)
+    start = (kernel.floor_us + kernel.growth_us * np.log2(ranks)) * MICRO
+
+    def shot(wire: Amount, extra_us: float) -> Timing:
+        network_s = wire / (kernel.link_efficiency * link)
+        return Timing(start + extra_us * MICRO + network_s, 0.0, 0.0, wire, network_s=network_s)
+
+    one, two = shot(size * (ranks - 1), 0.0), shot(2 * size * (ranks - 1) / ranks, kernel.two_shot_us)
+    return _only_groups(ranks, one.or_cheaper(two))
+
+
+def pipeline_hop(fabric: Fabric, reach: Amount, size: Amount) -> Timing:
+    """Handing ``size`` bytes to the next stage."""
+    network_s = size / fabric.link(reach)
+    hop = fabric.case.hardware.kernels.overheads.pipeline_hop_us * MICRO
+    return Timing(hop + network_s, 0.0, 0.0, size, network_s=network_s)
+
+
+def overlapped(
+    attention_floor: Amount, attention: Amount, exchange_floor: Amount, exchange: Amount, handover: float, chunks: Amount
+) -> Amount:
+    """HOP-B (Helix 2.1.3): the seconds of attention and exchange together, cut into ``chunks``.
+
+    With A and X the parts that scale with requests, a0 and x0 the floors, and a hand-over a chunk:
+    T(c) = a0 + A/c + (c-1) max(a0 + A/c, X/c + handover) + X/c + x0. Convex in c.
+    """
+    a, x = attention_floor + attention / chunks, exchange / chunks
+    return a + (chunks - 1) * np.maximum(a, x + handover) + x + exchange_floor
+
+
+def best_chunks(
+    attention_floor: Amount, attention: Amount, exchange_floor: Amount, exchange: Amount, handover: float, most: Amount
+) -> Amount:
+    """The fewest chunks, of 1..most, that make ``overlapped`` least.
+
+    T is the larger of two convex functions of c, one where attention is the longer stage and one where the exchange is, so
+    its least real c is where either is least or where they cross; T being convex, the best whole c is next to it.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        turns = (
+            np.sqrt(exchange / attention_floor),
+            np.sqrt(attention / handover),
+            (exchange - attention) / (attention_floor - handover),
+        )
+    best = np.ones_like(np.asarray(attention + exchange, dtype=float))
+    least = overlapped(attention_floor, attention, exchange_floor, exchange, handover, best)
+    for turn in turns:
+        # Where a floor is 0 the turn lies at infinity, so that most chunks are best; 0/0 means that chunks do not matter.
+        near = np.floor(np.clip(np.nan_to_num(turn, nan=1.0, posinf=np.inf, neginf=1.0), 1.0, most))
+        for chunks in (near, np.minimum(near + 1, most)):
+            seconds = overlapped(attention_floor, attention, exchange_floor, exchange, handover, chunks)
+            better = (seconds < least) | ((seconds == least) & (chunks < best))
+            best, least = np.where(better, chunks, best), np.where(better, seconds, least)
+    return best

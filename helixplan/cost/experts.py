@@ -1,0 +1,90 @@
+"""How unevenly a batch lands on the experts: the rank everybody waits for (docs/cost-model.md, "The hottest rank")."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+
+from helixplan.numeric import Amount, Floats
+
+
+@lru_cache(maxsize=8192)
+def expected_largest_normal(ranks: int) -> float:
+    """z: the mean of the largest of ``ranks`` standard normal draws; 0 for one.
+
+    The integral of 1 - F^p over the positive axis less that of F^p over the negative one, by the trapezoid rule on a grid
+    fine enough for 1e-9.
+    """
+    if ranks == 1:
+        return 0.0
+    x, step = np.linspace(0.0, 12.0, 4001, retstep=True)
+    below = np.array([0.5 * math.erfc(-value / math.sqrt(2)) for value in x])
+    return float(np.trapezoid((1 - below**ranks) - (1 - below) ** ranks, dx=step))
+
+
+def busiest_pairs(experts: int, per_token: int, ep: Amount, tokens: Amount) -> tuple[Floats, Floats]:
+    """Token-expert pairs of a rank: (the mean, the expected most over ``ep`` ranks).
+
+    P = mu + z sqrt(mu). A rank of padding holds no expert, so the mean is over the ranks that do: mu = tokens k e / E with
+    e = ceil(E/ep), which is tokens k / ep where ep divides E.
+    """
+    ep = np.asarray(ep, dtype=float)
+    mean = tokens * per_token * np.ceil(experts / ep) / experts
+    z = _by_distinct(ep, expected_largest_normal)
+    return mean, mean + z * np.sqrt(mean)
+
+
+def active_experts(experts: int, per_token: int, ep: Amount, tokens: Amount) -> Floats:
+    """A: the expected number of experts hit on the rank where most are.
+
+    An expert is hit with p = 1 - (1 - k/E)^tokens; a rank holds e = ceil(E/ep), so the most over ep ranks is
+    sum_{x=0}^{e-1} (1 - Bin(x; e, p)^ep) with Bin the binomial distribution function.
+    """
+    ep, tokens = np.broadcast_arrays(np.asarray(ep, dtype=float), np.asarray(tokens, dtype=float))
+    eps, ep_index = _distinct(ep)
+    counts, count_index = _distinct(tokens)
+    if eps.size * counts.size <= max(4096, ep.size):
+        table = np.stack([_active_on(experts, per_token, int(p), counts) for p in eps])
+        return np.asarray(table[ep_index, count_index])
+    result = np.empty(ep.shape)
+    for index, p in enumerate(eps):
+        rows = ep_index == index
+        here, back = np.unique(tokens[rows], return_inverse=True)
+        result[rows] = _active_on(experts, per_token, int(p), here)[back]
+    return result
+
+
+def _active_on(experts: int, per_token: int, ep: int, tokens: Floats) -> Floats:
+    """A for one EP width and many token counts.  -> (len(tokens),)"""
+    held = -(-experts // ep)
+    missed = (1 - per_token / experts) ** tokens
+    if ep == 1:
+        return held * (1 - missed)
+    x = np.arange(held, dtype=float)
+    log_choose = np.array([math.lgamma(held + 1) - math.lgamma(i + 1) - math.lgamma(held - i + 1) for i in range(held)])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_miss = np.log(missed)[:, None]
+        log_hit = np.log1p(-missed)[:, None]
+        # x = 0 hits contribute 0 log(p), which is 0 even where p is 0; a miss chance of 0 leaves no mass below e.
+        log_mass = log_choose + np.where(x > 0, x * log_hit, 0.0) + (held - x) * log_miss
+    below = np.minimum(np.cumsum(np.exp(np.where(np.isnan(log_mass), -np.inf, log_mass)), axis=1), 1.0)
+    return np.asarray((1 - below**ep).sum(axis=1))
+
+
+def _distinct(values: Floats) -> tuple[Floats, np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:
+    """Distinct whole numbers and where each entry finds its own: by counting, where sorting would take longer."""
+    whole = values.astype(np.int64)
+    top = int(whole.max(initial=0))
+    if top > 4 * whole.size + 1024:
+        distinct, index = np.unique(whole, return_inverse=True)
+        return distinct.astype(float), index
+    seen = np.zeros(top + 1, dtype=bool)
+    seen[whole] = True
+    return np.flatnonzero(seen).astype(float), (np.cumsum(seen) - 1)[whole]
+
+
+def _by_distinct(values: Floats, function: object) -> Floats:
+    distinct, index = _distinct(values)
+    return np.array([function(int(value)) for value in distinct])[index]  # type: ignore[operator]

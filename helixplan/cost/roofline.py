@@ -1,0 +1,117 @@
+"""The time of one operation on one GPU. Forms and constants: docs/cost-model.md, "What silicon adds".
+
+Every function broadcasts over arrays with one entry a layout; times are seconds, sizes bytes. Each is non-decreasing in the
+requests it serves.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from helixplan.cost.case import Case
+from helixplan.cost.timing import Timing
+from helixplan.inputs.hardware import LatentAttentionKernel
+from helixplan.inputs.model import Attention, Gemm, LatentAttention
+from helixplan.inputs.workload import ACTIVATION_BYTES, BYTES_PER_ELEMENT
+from helixplan.numeric import Amount
+
+MICRO = 1e-6
+SPLIT_TOKENS = 512
+"""A split-KV attention kernel cuts a request's cache no finer than this many tokens."""
+
+
+def gemm(case: Case, requests: Amount, matrix: Gemm, dtype: str) -> Timing:
+    """``requests`` rows times a weight matrix of ``dtype``: t0 + hypot(roof/e, c k/1024).
+
+    Bytes are weights, inputs and outputs once each.
+    """
+    kernel, math = case.gemm_kernel(dtype)
+    gpu = case.hardware.gpu
+    moved = matrix.elements * BYTES_PER_ELEMENT[dtype] + matrix.heads * requests * (matrix.k + matrix.n) * ACTIVATION_BYTES
+    flops = 2.0 * requests * matrix.elements
+    memory_s, compute_s = moved / gpu.memory_bytes_per_s, flops / gpu.flops_per_s[math]
+    roof = np.maximum(memory_s, compute_s)
+    reduction = kernel.reduction_us * MICRO * matrix.k / 1024
+    seconds = kernel.floor_us * MICRO + np.hypot(roof / kernel.efficiency, reduction)
+    return Timing(seconds, moved, flops, 0.0, memory_s / kernel.efficiency, compute_s / kernel.efficiency)
+
+
+def grouped_gemm(
+    case: Case, active: Amount, pairs: Amount, expert_elements: Amount, hidden: int, share: Amount, dtype: str
+) -> Timing:
+    """The routed experts of a GPU: ``active`` of them read, ``pairs`` token-expert pairs computed, the fastest kernel run.
+
+    t0 + max(bytes/(e BW), flops/(f peak)) + a active. Bytes are the active experts' weights and each pair's input, two
+    intermediates in, one out, and output; ``share`` is the width of an expert's slice.
+    """
+    gpu = case.hardware.gpu
+    activations = pairs * (2 * hidden + 3 * share) * ACTIVATION_BYTES
+    moved = active * expert_elements * BYTES_PER_ELEMENT[dtype] + activations
+    flops = 2.0 * pairs * expert_elements
+    best: Timing | None = None
+    for kernel in case.grouped_kernels(dtype):
+        memory_s = moved / (kernel.memory_efficiency * gpu.memory_bytes_per_s)
+        compute_s = flops / (kernel.math_efficiency * gpu.flops_per_s[kernel.math])
+        seconds = (kernel.floor_us + kernel.expert_us * active) * MICRO + np.maximum(memory_s, compute_s)
+        timing = Timing(seconds, moved, flops, 0.0, memory_s, compute_s)
+        best = timing if best is None else best.or_cheaper(timing)
+    assert best is not None  # the profile's schema asks for at least bf16's kernel
+    return best
+
+
+def attention_core(
+    case: Case, attention: Attention, requests: Amount, tokens: Amount, query_heads: Amount, kv_heads: Amount
+) -> tuple[float, Timing]:
+    """One layer's attention over a GPU's shard of the cache: (floor in seconds, what comes on top of it).
+
+    ``tokens`` of each request, ``query_heads`` and ``kv_heads`` of the GPU. GQA: max(bytes/(e BW), flops/(f peak)) + s ns;
+    MLA has a factor at 32 heads and a term a head besides. With ns = max(1, min(tokens/512, SMs/(requests kv_heads))) - 1,
+    the splits a kernel makes to fill the GPU.
+
+    ns falls as requests grow, so the sum could too. A server can always run fewer splits' worth of padding, never less work:
+    the time taken is the largest of any batch up to this one (docs/cost-model.md, "Order in batch"). Up to ``peak`` requests
+    ns is constant and the time rises; past it the time is convex, so the largest stands at ``peak`` or at the end.
+    """
+    kernel, gpu = case.attention_kernel(attention), case.hardware.gpu
+    math = case.attention_math(attention)
+    kv = tokens * kv_heads * attention.kv_elements_per_head * case.kv_bytes
+    if isinstance(attention, LatentAttention):
+        width = 2 * attention.kv_rank + attention.rope_dim
+        flops = 2.0 * query_heads * tokens * width
+        query_and_output = query_heads * width * ACTIVATION_BYTES
+    else:
+        flops = 4.0 * query_heads * tokens * attention.head_dim
+        query_and_output = 2.0 * query_heads * attention.head_dim * ACTIVATION_BYTES
+    moved = kv + query_and_output
+    memory_s = moved / (kernel.memory_efficiency * gpu.memory_bytes_per_s)
+    compute_s = flops / (kernel.math_efficiency * gpu.flops_per_s[math])
+    factor, by_head = 1.0, 0.0
+    if isinstance(kernel, LatentAttentionKernel):
+        factor = np.where(np.asarray(query_heads) == 32, kernel.factor_at_32_heads, 1.0)
+        by_head = kernel.head_us * MICRO * query_heads / 1024
+    a_request = factor * np.maximum(memory_s, compute_s) + by_head
+
+    finest, wanted = np.maximum(tokens / SPLIT_TOKENS, 1.0), gpu.sms / kv_heads
+    peak = np.minimum(np.maximum(wanted / finest, 1.0), requests)
+
+    def at(batch: Amount) -> Amount:
+        splits = np.maximum(np.minimum(finest, wanted / batch), 1.0) - 1.0
+        return a_request * batch + kernel.split_us * MICRO * splits
+
+    seconds = np.maximum(at(requests), at(peak))
+    scale = requests * factor
+    return kernel.floor_us * MICRO, Timing(seconds, requests * moved, requests * flops, 0.0, scale * memory_s, scale * compute_s)
+
+
+def merge(case: Case, requests: Amount, query_heads: Amount, output_heads: Amount, width: int) -> Timing:
+    """Folding the partial outputs by their log-sum-exps: every partial read once, the result written once."""
+    kernel, bandwidth = case.hardware.kernels.overheads, case.hardware.gpu.memory_bytes_per_s
+    partials = requests * query_heads * (width * ACTIVATION_BYTES + 4)
+    moved = partials + requests * output_heads * width * ACTIVATION_BYTES
+    memory_s = moved / bandwidth
+    return Timing(kernel.merge_us * MICRO + memory_s, moved, 0.0, 0.0, memory_s)
+
+
+def small_kernels(case: Case, count: int) -> Timing:
+    """Norms, rotary, KV append, activation: launches, whose bytes are left out."""
+    return Timing(case.hardware.kernels.overheads.small_kernel_us * MICRO * count)

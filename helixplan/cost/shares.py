@@ -1,0 +1,118 @@
+"""What one GPU of a layout is given: its share of requests, context and heads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from helixplan.cost.case import Case
+from helixplan.cost.collectives import Fabric
+from helixplan.inputs.model import Attention
+from helixplan.layout import Layouts
+from helixplan.numeric import Amount, Floats, ceil_div
+
+
+def fullest_shard(context: int, kvp: Amount, block: int) -> Amount:
+    """Tokens of a request on the KVP rank that holds most: blocks go round robin, the last one may be part full.
+
+    (S // (kvp block)) block + min(block, S mod (kvp block))
+    """
+    rounds = np.floor(context / (kvp * block))
+    return rounds * block + np.minimum(block, context - rounds * kvp * block)
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Of one kind of attention layer, on one GPU: heads it computes, caches and holds after the exchange; tokens a request."""
+
+    query: Amount
+    kv: Amount
+    output: Amount
+    tokens: Amount
+
+
+@dataclass(frozen=True)
+class Shares:
+    """The symbols of docs/cost-model.md for M layouts at a batch (a number, or M of them). All arrays are (M,) floats."""
+
+    case: Case
+    layouts: Layouts
+    batch: Amount
+
+    @cached_property
+    def kvp(self) -> Floats:
+        return np.asarray(self.layouts.kvp, dtype=float)
+
+    @cached_property
+    def tpa(self) -> Floats:
+        return np.asarray(self.layouts.tpa, dtype=float)
+
+    @cached_property
+    def dp(self) -> Floats:
+        return np.asarray(self.layouts.dp, dtype=float)
+
+    @cached_property
+    def pp(self) -> Floats:
+        return np.asarray(self.layouts.pp, dtype=float)
+
+    @cached_property
+    def tpf(self) -> Floats:
+        return np.asarray(self.layouts.tpf, dtype=float)
+
+    @cached_property
+    def ep(self) -> Floats:
+        return np.asarray(self.layouts.ep, dtype=float)
+
+    @cached_property
+    def attention_group(self) -> Floats:
+        """g: the GPUs that share a request's attention."""
+        return self.kvp * self.tpa
+
+    @cached_property
+    def stage(self) -> Floats:
+        """n: the GPUs of a pipeline stage."""
+        return self.dp * self.attention_group
+
+    @cached_property
+    def gpus(self) -> Floats:
+        return self.stage * self.pp
+
+    @cached_property
+    def ffn_group(self) -> Floats:
+        """w: the GPUs that share the FFN."""
+        return self.tpf * self.ep
+
+    @cached_property
+    def stage_requests(self) -> Floats:
+        """b_m: requests in a stage at a time."""
+        return np.asarray(ceil_div(np.asarray(self.batch), self.pp), dtype=float)
+
+    @cached_property
+    def group_requests(self) -> Floats:
+        """b: requests in an attention group at a time."""
+        return np.asarray(ceil_div(self.stage_requests, self.dp), dtype=float)
+
+    @cached_property
+    def cached_requests(self) -> Floats:
+        """Requests whose cache an attention group's GPUs hold, over all that are in flight."""
+        return np.asarray(ceil_div(np.asarray(self.batch), self.dp), dtype=float)
+
+    @cached_property
+    def fabric(self) -> Fabric:
+        return Fabric(self.case, self.gpus)
+
+    def heads(self, attention: Attention) -> Heads:
+        """A layer with a sliding window keeps the whole window on every KVP rank and splits its heads over the group instead."""
+        workload = self.case.workload
+        if attention.window is not None:
+            spread, tokens = self.attention_group, float(min(workload.context_tokens, attention.window))
+        else:
+            spread, tokens = self.tpa, fullest_shard(workload.context_tokens, self.kvp, workload.kv_block_tokens)
+        return Heads(
+            query=attention.query_heads / spread,
+            kv=ceil_div(attention.kv_heads, spread),
+            output=attention.query_heads / self.attention_group,
+            tokens=tokens,
+        )

@@ -1,0 +1,280 @@
+"""One decode step: named phases of attention and FFN, their overlap, and the token-to-token latency (TTL).
+
+A step is a sum of an attention part and an FFN part. They meet only in the GPUs and requests they share, which is what lets
+the solver choose them side by side (docs/architecture.md, "Why the solver").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from helixplan.cost.case import Case
+from helixplan.cost.collectives import all_gather, all_reduce, all_to_all, best_chunks, overlapped, pipeline_hop
+from helixplan.cost.experts import active_experts, busiest_pairs
+from helixplan.cost.memory import Memory, attention_memory, ffn_memory
+from helixplan.cost.roofline import MICRO, attention_core, gemm, grouped_gemm, merge, small_kernels
+from helixplan.cost.shares import Heads, Shares
+from helixplan.cost.timing import Timing
+from helixplan.inputs.model import FFN, Attention, DenseFFN, Gemm, LatentAttention, MoE
+from helixplan.inputs.workload import ACTIVATION_BYTES
+from helixplan.layout import AUTO, EXCHANGE_CODES, LATENT, VALUE, Layouts
+from helixplan.numeric import Amount, Floats, Ints, ceil_div
+
+SMALL_KERNELS_A_LAYER = 5
+DISPATCH_BYTES = 1.0
+"""Tokens go to their experts in fp8 and come back in bf16."""
+COMMUNICATION = ("attention.exchange", "attention.reduce", "ffn.gather", "ffn.reduce")
+PHASE_ORDER = (
+    "attention.qkv",
+    "attention.core",
+    "attention.exchange",
+    "attention.merge",
+    "attention.value_up",
+    "attention.out",
+    "attention.reduce",
+    "ffn.gather",
+    "ffn.dense",
+    "ffn.router",
+    "ffn.experts",
+    "ffn.shared",
+    "ffn.reduce",
+    "small",
+    "head",
+    "pipeline",
+    "step",
+)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One named share of a step: its layers, and its timing over all of them."""
+
+    name: str
+    group: str | None
+    layers: int
+    timing: Timing
+
+
+@dataclass(frozen=True)
+class Part:
+    """Half of a step: phases, their sum in seconds (M,), and the bytes it needs."""
+
+    phases: list[Phase]
+    seconds: Floats
+    memory: Memory
+
+
+@dataclass(frozen=True)
+class AttentionPart(Part):
+    """``exchange`` (codes) and ``chunks`` are the ones taken, where the layouts left them open."""
+
+    exchange: Ints
+    chunks: Ints
+
+
+def attention_part(case: Case, layouts: Layouts, batch: Amount) -> AttentionPart:
+    """The attention half of a step for M layouts. Reads kvp, tpa, dp, pp, exchange and overlap_chunks only. (Helix 2.1)"""
+    shares = Shares(case, layouts, batch)
+    exchange = _settled_exchange(shares)
+    if np.any(exchange == AUTO):
+        latent = _attention_phases(shares, np.where(exchange == AUTO, LATENT, exchange))
+        value = _attention_phases(shares, np.where(exchange == AUTO, VALUE, exchange))
+        take_latent = (exchange == LATENT) | ((exchange == AUTO) & (_seconds(latent[0]) <= _seconds(value[0])))
+        phases = [
+            replace(one, timing=one.timing.where(take_latent, other.timing))
+            for one, other in zip(latent[0], value[0], strict=True)
+        ]
+        chunks = np.where(take_latent, latent[1], value[1])
+        exchange = np.where(take_latent, LATENT, VALUE)
+    else:
+        phases, chunks = _attention_phases(shares, exchange)
+    phases.append(_uneven_stages(shares, phases))
+    return AttentionPart(phases, _seconds(phases), attention_memory(shares, exchange), exchange, chunks.astype(np.int64))
+
+
+def ffn_part(case: Case, layouts: Layouts, batch: Amount) -> Part:
+    """The other half: FFN, head, pipeline hops, step overhead. Of attention it reads only kvp x tpa, dp and pp. (Helix 2.2)"""
+    shares = Shares(case, layouts, batch)
+    phases = []
+    several = len(case.model.ffn_kinds) > 1
+    for name, ffn, layers in case.model.ffn_kinds:
+        timings = _moe_phases(shares, ffn) if isinstance(ffn, MoE) else _dense_phases(shares, ffn)
+        phases += [Phase(p, name if several else None, len(layers), t.times(float(len(layers)))) for p, t in timings.items()]
+    small = small_kernels(case, SMALL_KERNELS_A_LAYER).times(float(case.model.layers))
+    phases.append(Phase("small", None, case.model.layers, small))
+    excess = _uneven_stages(shares, phases)
+    head = Gemm("head", case.model.hidden, ceil_div(case.model.vocabulary, shares.stage))
+    phases.append(Phase("head", None, 1, gemm(case, shares.stage_requests, head, "bf16")))
+    hops = pipeline_hop(shares.fabric, shares.gpus, shares.stage_requests * case.model.hidden * ACTIVATION_BYTES)
+    excess = replace(excess, timing=excess.timing + hops.times(np.where(shares.pp > 1, shares.pp, 0.0)))
+    phases += [excess, Phase("step", None, 1, Timing(case.workload.step_overhead_s))]
+    return Part(phases, _seconds(phases), ffn_memory(shares))
+
+
+def _seconds(phases: Iterable[Phase]) -> Floats:
+    return np.asarray(sum(phase.timing.seconds for phase in phases), dtype=float)
+
+
+def _settled_exchange(shares: Shares) -> Ints:
+    """The exchange codes, with the choice made where there is none: one KVP rank, no latent attention, or the workload's."""
+    asked = np.asarray(shares.layouts.exchange)
+    asked = np.where(asked == AUTO, EXCHANGE_CODES[shares.case.workload.exchange], asked)
+    if not shares.case.model.is_latent:
+        return np.full(len(shares.layouts), LATENT)
+    return np.where(shares.kvp > 1, asked, LATENT)
+
+
+def _uneven_stages(shares: Shares, phases: list[Phase]) -> Phase:
+    """The slowest stage sets the pace: every layer's time counts ceil(L/pp) pp / L times; this is the excess."""
+    layers = shares.case.model.layers
+    excess = ceil_div(layers, shares.pp) * shares.pp / layers - 1
+    return Phase("pipeline", None, layers, Timing(_seconds(phases) * excess))
+
+
+def _attention_phases(shares: Shares, exchange: Ints) -> tuple[list[Phase], Ints]:
+    """The phases of all attention layers for settled exchange codes, and the chunks taken."""
+    model = shares.case.model
+    several = len(model.attention_kinds) > 1
+    phases: list[Phase] = []
+    chunks = np.ones(len(shares.layouts))
+    for name, attention, layers in model.attention_kinds:
+        timings = _projections(shares, attention, exchange)
+        held = shares.heads(attention)
+        floor, core = attention_core(shares.case, attention, shares.group_requests, held.tokens, held.query, held.kv)
+        if attention.window is None:
+            exposed, merged, chunks = _exchange(shares, attention, held, exchange, floor, core)
+            timings |= {"attention.exchange": exposed, "attention.merge": merged}
+            floor = floor * chunks
+        timings["attention.core"] = core + Timing(floor)
+        size = shares.group_requests * model.hidden * ACTIVATION_BYTES
+        timings["attention.reduce"] = all_reduce(shares.fabric, shares.attention_group, shares.attention_group, size)
+        group = name if several else None
+        phases += [Phase(p, group, len(layers), t.times(float(len(layers)))) for p, t in timings.items()]
+    return phases, chunks
+
+
+def _projections(shares: Shares, attention: Attention, exchange: Ints) -> dict[str, Timing]:
+    case, held = shares.case, shares.heads(attention)
+    up = np.where(exchange == VALUE, held.query, held.output)
+    timings: dict[str, Timing] = {}
+    for matrix in attention.gemms(case.model.hidden, held.query, held.kv, held.output, up):
+        timing = gemm(case, shares.group_requests, matrix, case.precision.of(matrix.component))
+        timings[matrix.phase] = timings[matrix.phase] + timing if matrix.phase in timings else timing
+    return timings
+
+
+def _exchange(
+    shares: Shares, attention: Attention, held: Heads, exchange: Ints, floor: float, core: Timing
+) -> tuple[Timing, Timing, Ints]:
+    """What HOP-B leaves exposed of the all-to-all, the merge, and the chunks taken. Nothing where there is one KVP rank.
+
+    A rank sends (kvp-1)/kvp of its partial outputs and their log-sum-exps, whatever its shard holds: no context in it.
+    """
+    width: Amount = attention.output_dim
+    if isinstance(attention, LatentAttention):
+        width = np.where(exchange == VALUE, attention.value_dim, attention.kv_rank)
+    wire = (shares.kvp - 1) / shares.kvp * shares.group_requests * held.query * (width * ACTIVATION_BYTES + 4)
+    sent = all_to_all(shares.fabric, shares.kvp, shares.kvp, wire)
+    exchange_floor = sent.seconds - sent.network_s
+    handover = shares.case.hardware.kernels.overheads.chunk_handover_us * MICRO
+
+    chunks = _chunks(shares, floor, core.seconds, exchange_floor, sent.network_s, handover)
+    together = overlapped(floor, core.seconds, exchange_floor, sent.network_s, handover, chunks)
+    exposed = np.where(shares.kvp > 1, together - (floor * chunks + core.seconds), 0.0)
+    timing = replace(sent, seconds=exposed, network_s=np.minimum(sent.network_s, exposed))
+    merged = merge(shares.case, shares.group_requests, held.query, held.output, width)
+    return timing, merged.times(np.where(shares.kvp > 1, 1.0, 0.0)), chunks
+
+
+def _chunks(
+    shares: Shares, floor: float, core: Floats, exchange_floor: Floats, exchange: Floats, handover: float
+) -> Floats:
+    """HOP-B's chunks: as the layouts say, else the best that the workload's ``overlap`` allows."""
+    most, overlap = shares.group_requests, shares.case.workload.overlap
+    asked = np.asarray(shares.layouts.overlap_chunks, dtype=float)
+    if overlap == "none":
+        best = np.ones(len(shares.layouts))
+    elif np.all(asked > 0):
+        best = asked
+    else:
+        best = best_chunks(floor, core, exchange_floor, exchange, handover, most)
+        best = np.maximum(best, 2.0) if overlap == "hop-b" else best
+    chosen = np.where(asked > 0, asked, best)
+    return np.where(shares.kvp > 1, np.minimum(chosen, most), 1.0)
+
+
+def _dense_phases(shares: Shares, ffn: DenseFFN) -> dict[str, Timing]:
+    return {
+        "ffn.gather": _gathered(shares),
+        "ffn.dense": _sharded(shares, ffn, "dense"),
+        "ffn.reduce": _reduced(shares, shares.ffn_group, shares.ffn_group),
+    }
+
+
+def _moe_phases(shares: Shares, moe: MoE) -> dict[str, Timing]:
+    case, hidden, tokens = shares.case, shares.case.model.hidden, shares.stage_requests
+    mean, most = busiest_pairs(moe.experts, moe.experts_per_token, shares.ep, tokens)
+    active = active_experts(moe.experts, moe.experts_per_token, shares.ep, tokens)
+    weights, share = moe.expert_elements(hidden, shares.tpf), ceil_div(moe.width, shares.tpf)
+    router = moe.router(hidden)
+    timings = {
+        "ffn.router": gemm(case, tokens, router, case.precision.of(router.component)),
+        "ffn.experts": grouped_gemm(case, active, most, weights, hidden, share, case.precision.experts),
+    }
+    if moe.shared:
+        timings["ffn.shared"] = _sharded(shares, moe.shared, "shared")
+    timings["ffn.gather"], timings["ffn.reduce"] = _expert_communication(shares, moe, mean)
+    return timings
+
+
+def _sharded(shares: Shares, ffn: FFN, component: str) -> Timing:
+    """A SwiGLU over the whole FFN group. Dense layers and shared experts use TP = w whatever tpf and ep are."""
+    assert isinstance(ffn, DenseFFN)
+    case, total = shares.case, Timing()
+    for matrix in ffn.gemms(case.model.hidden, shares.ffn_group, component=component):
+        total += gemm(case, shares.stage_requests, matrix, case.precision.of(component))
+    return total
+
+
+def _gathered(shares: Shares) -> Timing:
+    """With attention data parallel: every replica's hidden states to every other before the FFN."""
+    contribution = shares.group_requests * shares.case.model.hidden * ACTIVATION_BYTES
+    return all_gather(shares.fabric, shares.dp, shares.stage, contribution)
+
+
+def _reduced(shares: Shares, ranks: Amount, reach: Amount) -> Timing:
+    return all_reduce(shares.fabric, ranks, reach, shares.stage_requests * shares.case.model.hidden * ACTIVATION_BYTES)
+
+
+def _expert_communication(shares: Shares, moe: MoE, pairs: Floats) -> tuple[Timing, Timing]:
+    """(before, after) the experts: the cheaper of gathering all tokens, and dispatching each to its experts' ranks.
+
+    Gathering ends in one all-reduce over the group or, as the paper has it, an all-reduce over TPF, an all-gather over EP and
+    a local sum. Dispatch and combine are all-to-alls over EP with an all-reduce of the pairs over TPF between; they need
+    tokens that differ from rank to rank (dp > 1) and more than one EP rank.
+    """
+    fabric, hidden = shares.fabric, shares.case.model.hidden
+    size = shares.stage_requests * hidden * ACTIVATION_BYTES
+    summed = (shares.ep + 1) * size
+    local_sum = Timing(
+        summed / shares.case.hardware.gpu.memory_bytes_per_s,
+        summed,
+        memory_s=summed / shares.case.hardware.gpu.memory_bytes_per_s,
+    ).times(np.where(shares.ep > 1, 1.0, 0.0))
+    paper = _reduced(shares, shares.tpf, shares.tpf) + all_gather(fabric, shares.ep, shares.ffn_group, size) + local_sum
+    after = _reduced(shares, shares.ffn_group, shares.ffn_group).or_cheaper(paper)
+    before = _gathered(shares)
+
+    sent = shares.group_requests / shares.attention_group * moe.experts_per_token * (1 - 1 / shares.ep) * hidden
+    dispatch = all_to_all(fabric, shares.ep, shares.ffn_group, sent * DISPATCH_BYTES)
+    between = all_reduce(fabric, shares.tpf, shares.tpf, pairs * hidden * ACTIVATION_BYTES)
+    combine = between + all_to_all(fabric, shares.ep, shares.ffn_group, sent * ACTIVATION_BYTES)
+    dispatches = (
+        (shares.dp > 1)
+        & (shares.ep > 1)
+        & (dispatch.seconds + combine.seconds < before.seconds + after.seconds)
+    )
+    return dispatch.where(dispatches, before), combine.where(dispatches, after)

@@ -1,0 +1,60 @@
+"""What one operation costs a GPU: seconds, traffic, work, and the terms that tell what binds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from helixplan.numeric import Amount
+
+BOUNDS = ("memory", "compute", "network", "floor")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Numbers, or arrays with one entry a layout. ``floor_s`` holds whatever is no roofline: launches, latencies, splits."""
+
+    seconds: Amount = 0.0
+    hbm_bytes: Amount = 0.0
+    flops: Amount = 0.0
+    wire_bytes: Amount = 0.0
+    memory_s: Amount = 0.0
+    compute_s: Amount = 0.0
+    network_s: Amount = 0.0
+
+    def __add__(self, other: Timing) -> Timing:
+        return Timing(*(a + b for a, b in zip(self._parts(), other._parts(), strict=True)))
+
+    def times(self, count: Amount) -> Timing:
+        """The same ``count`` times over (0: not at all)."""
+        return Timing(*(part * count for part in self._parts()))
+
+    def or_cheaper(self, other: Timing) -> Timing:
+        """Whichever takes less time, layout by layout; this one where they tie."""
+        return self.where(np.asarray(self.seconds) <= other.seconds, other)
+
+    def where(self, condition: Amount, other: Timing) -> Timing:
+        """This timing where ``condition`` holds, the other elsewhere."""
+        return Timing(*(np.where(condition, a, b) for a, b in zip(self._parts(), other._parts(), strict=True)))
+
+    @property
+    def floor_s(self) -> Amount:
+        return self.seconds - np.maximum(np.maximum(self.memory_s, self.compute_s), self.network_s)
+
+    @property
+    def bound(self) -> str:
+        """What most of the time goes to. For one layout only."""
+        terms = (self.memory_s, self.compute_s, self.network_s, self.floor_s)
+        return BOUNDS[int(np.argmax([float(np.asarray(term).item()) for term in terms]))]
+
+    def _parts(self) -> tuple[Amount, ...]:
+        return (
+            self.seconds,
+            self.hbm_bytes,
+            self.flops,
+            self.wire_bytes,
+            self.memory_s,
+            self.compute_s,
+            self.network_s,
+        )

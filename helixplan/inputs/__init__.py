@@ -1,0 +1,1 @@
+"""What the user brings: a model, a hardware profile, a workload."""

@@ -1,0 +1,250 @@
+"""config.json -> Model. The only module that knows Hugging Face's keys."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from helixplan.errors import InputError, did_you_mean
+from helixplan.inputs.catalog import find_model
+from helixplan.inputs.model import (
+    FFN,
+    Attention,
+    DenseFFN,
+    GroupedQueryAttention,
+    LatentAttention,
+    LayerGroup,
+    Model,
+    MoE,
+    WeightPrecision,
+)
+from helixplan.inputs.validation import parse_json, read_text, validate
+
+Width = Annotated[int, Field(ge=1, le=2**24)]
+Count = Annotated[int, Field(ge=1, le=2**16)]
+Layers = Annotated[int, Field(ge=1, le=4096)]
+
+
+class Quantization(BaseModel):
+    """``quantization_config``: what the weights are stored in."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    quant_method: str
+
+
+class ConfigFile(BaseModel):
+    """The keys of a config.json that decide shapes, cache, precision and context; any further key is let be."""
+
+    model_config = ConfigDict(extra="allow", strict=True, title="helixplan model file (config.json of Hugging Face)")
+
+    architectures: Annotated[list[str], Field(min_length=1)]
+    hidden_size: Width
+    num_hidden_layers: Layers
+    num_attention_heads: Count
+    vocab_size: Width
+    num_key_value_heads: Count | None = None
+    head_dim: Width | None = None
+    intermediate_size: Width | None = None
+    tie_word_embeddings: bool = False
+    max_position_embeddings: Width | None = None
+
+    kv_lora_rank: Width | None = None
+    q_lora_rank: Width | None = None
+    qk_nope_head_dim: Width | None = None
+    qk_rope_head_dim: Width | None = None
+    v_head_dim: Width | None = None
+
+    sliding_window: Width | None = None
+    use_sliding_window: bool | None = None
+    max_window_layers: Annotated[int, Field(ge=0, le=4096)] | None = None
+    layer_types: list[str] | None = None
+
+    n_routed_experts: Count | None = None
+    num_experts: Count | None = None
+    num_local_experts: Count | None = None
+    num_experts_per_tok: Count | None = None
+    moe_intermediate_size: Width | None = None
+    n_shared_experts: Annotated[int, Field(ge=0, le=64)] | None = None
+    first_k_dense_replace: Annotated[int, Field(ge=0, le=4096)] = 0
+    moe_layer_freq: Annotated[int, Field(ge=1, le=1)] = 1
+    decoder_sparse_step: Annotated[int, Field(ge=1, le=1)] = 1
+    mlp_only_layers: list[int] = []
+    quantization_config: Quantization | None = None
+    source: dict[str, Any] | str | None = None
+
+
+def load_model(model: str | Path | dict[str, Any]) -> Model:
+    """A bundled name, a path to a config.json (or its folder), or a dict of its shape. Raises InputError."""
+    if isinstance(model, dict):
+        return read_config(model, "model", name=str(model.get("name", "model")))
+    path = find_model(str(model))
+    name = path.parent.resolve().name if path.name == "config.json" else path.stem
+    return read_config(parse_json(read_text(path), str(path)), str(path), name=name)
+
+
+def read_config(data: dict[str, Any], file: str, name: str) -> Model:
+    """The model a config.json describes. Raises InputError naming ``file`` and the key that is wrong or missing."""
+    config = validate(ConfigFile, data, file)
+    _refuse_misspelt(data, file)
+    architecture = config.architectures[0]
+    family = ARCHITECTURES.get(architecture)
+    if family is None:
+        hint = did_you_mean(architecture, ARCHITECTURES)
+        raise InputError(
+            f"{architecture!r} is not an architecture helixplan can place{hint}; known: {', '.join(ARCHITECTURES)}",
+            file=file,
+            field="architectures",
+        )
+    reader = _Reader(config, file)
+    attention, ffn = family
+    return Model(
+        name=name,
+        hidden=config.hidden_size,
+        vocabulary=config.vocab_size,
+        tied_embedding=config.tie_word_embeddings,
+        groups=_group(attention(reader), ffn(reader)),
+        max_context=config.max_position_embeddings,
+        precision=reader.precision(),
+    )
+
+
+def _refuse_misspelt(data: dict[str, Any], file: str) -> None:
+    """A key one slip away from a known one that the file lacks would otherwise be passed over in silence."""
+    known = set(ConfigFile.model_fields)
+    for key in data.keys() - known:
+        near = difflib.get_close_matches(key, known - data.keys(), n=1, cutoff=0.93)
+        if near:
+            raise InputError(f"is not a known key; did you mean {near[0]!r}?", file=file, field=key)
+
+
+class _Reader:
+    """The questions each architecture asks of a config."""
+
+    def __init__(self, config: ConfigFile, file: str) -> None:
+        self.config, self.file = config, file
+
+    def need(self, key: str) -> int:
+        value = getattr(self.config, key)
+        if value is None:
+            near = did_you_mean(key, self.config.model_extra or {}, lead="the file has")
+            raise InputError(f"is missing, and {self.config.architectures[0]} needs it{near}", file=self.file, field=key)
+        return int(value)
+
+    def wrong(self, key: str, message: str) -> InputError:
+        return InputError(message, file=self.file, field=key)
+
+    def heads(self, window: int | None = None) -> GroupedQueryAttention:
+        config = self.config
+        query, kv = config.num_attention_heads, config.num_key_value_heads or config.num_attention_heads
+        if query % kv:
+            raise self.wrong("num_key_value_heads", f"got {kv}, but it must divide num_attention_heads ({query})")
+        if config.head_dim is None and config.hidden_size % query:
+            raise self.wrong("num_attention_heads", f"got {query}, but it must divide hidden_size ({config.hidden_size})")
+        return GroupedQueryAttention(query, kv, config.head_dim or config.hidden_size // query, window)
+
+    def precision(self) -> WeightPrecision:
+        quantization = self.config.quantization_config
+        if quantization is None:
+            return WeightPrecision()
+        if quantization.quant_method == "fp8":
+            return WeightPrecision("fp8", "fp8", "fp8", "fp8")
+        if quantization.quant_method == "mxfp4":
+            return WeightPrecision(experts="mxfp4")
+        raise self.wrong(
+            "quantization_config.quant_method",
+            f"got {quantization.quant_method!r}, but helixplan reads fp8 and mxfp4; "
+            "drop the key and name the precision with --weights",
+        )
+
+
+def _full(reader: _Reader) -> list[Attention]:
+    return [reader.heads()] * reader.config.num_hidden_layers
+
+
+def _windowed(reader: _Reader) -> list[Attention]:
+    """Layers with a window where ``layer_types`` (or its older spellings) says so."""
+    config = reader.config
+    layers = config.num_hidden_layers
+    if config.sliding_window is None or config.use_sliding_window is False:
+        kinds = ["full_attention"] * layers
+    elif config.layer_types is not None:
+        kinds = config.layer_types
+    else:
+        first = (config.max_window_layers or 0) if config.use_sliding_window else 0
+        kinds = ["full_attention"] * min(first, layers) + ["sliding_attention"] * max(0, layers - first)
+    if len(kinds) != layers:
+        raise reader.wrong("layer_types", f"has {len(kinds)} entries, but num_hidden_layers is {layers}")
+    for kind in kinds:
+        if kind not in ("full_attention", "sliding_attention"):
+            raise reader.wrong("layer_types", f"got {kind!r}; allowed: full_attention, sliding_attention")
+    return [reader.heads(config.sliding_window if kind == "sliding_attention" else None) for kind in kinds]
+
+
+def _latent(reader: _Reader) -> list[Attention]:
+    config = reader.config
+    attention = LatentAttention(
+        query_heads=config.num_attention_heads,
+        query_rank=config.q_lora_rank,
+        kv_rank=reader.need("kv_lora_rank"),
+        nope_dim=reader.need("qk_nope_head_dim"),
+        rope_dim=reader.need("qk_rope_head_dim"),
+        value_dim=reader.need("v_head_dim"),
+    )
+    return [attention] * config.num_hidden_layers
+
+
+def _dense(reader: _Reader) -> list[FFN]:
+    return [DenseFFN(reader.need("intermediate_size"))] * reader.config.num_hidden_layers
+
+
+def _experts(count_key: str, width_key: str) -> Callable[[_Reader], list[FFN]]:
+    """MoE layers, save leading dense ones (DeepSeek) and those named (Qwen)."""
+
+    def read(reader: _Reader) -> list[FFN]:
+        config = reader.config
+        experts, per_token = reader.need(count_key), reader.need("num_experts_per_tok")
+        if per_token > experts:
+            raise reader.wrong("num_experts_per_tok", f"got {per_token}, but there are only {experts} experts ({count_key})")
+        width = reader.need(width_key)
+        moe = MoE(experts, per_token, width, shared_width=(config.n_shared_experts or 0) * width)
+        dense = {*range(config.first_k_dense_replace), *config.mlp_only_layers}
+        layers = range(config.num_hidden_layers)
+        return [DenseFFN(reader.need("intermediate_size")) if layer in dense else moe for layer in layers]
+
+    return read
+
+
+def _group(attentions: list[Attention], ffns: list[FFN]) -> tuple[LayerGroup, ...]:
+    """Layers that are alike under one name; the name says only what tells the groups apart."""
+    members: dict[tuple[Attention, FFN], list[int]] = {}
+    for layer, kind in enumerate(zip(attentions, ffns, strict=True)):
+        members.setdefault(kind, []).append(layer)
+    mixed_attention, mixed_ffn = len(set(attentions)) > 1, len(set(ffns)) > 1
+    groups = []
+    for (attention, ffn), layers in members.items():
+        words = []
+        if mixed_attention:
+            words.append("full" if attention.window is None else "sliding")
+        if mixed_ffn or not mixed_attention:
+            words.append("moe" if isinstance(ffn, MoE) else "dense")
+        groups.append(LayerGroup("-".join(words), attention, ffn, tuple(layers)))
+    return tuple(groups)
+
+
+ARCHITECTURES: dict[str, tuple[Callable[[_Reader], list[Attention]], Callable[[_Reader], list[FFN]]]] = {
+    "DeepseekV2ForCausalLM": (_latent, _experts("n_routed_experts", "moe_intermediate_size")),
+    "DeepseekV3ForCausalLM": (_latent, _experts("n_routed_experts", "moe_intermediate_size")),
+    "GptOssForCausalLM": (_windowed, _experts("num_local_experts", "intermediate_size")),
+    "LlamaForCausalLM": (_full, _dense),
+    "MistralForCausalLM": (_windowed, _dense),
+    "MixtralForCausalLM": (_windowed, _experts("num_local_experts", "intermediate_size")),
+    "Qwen2ForCausalLM": (_windowed, _dense),
+    "Qwen3ForCausalLM": (_windowed, _dense),
+    "Qwen3MoeForCausalLM": (_windowed, _experts("num_experts", "moe_intermediate_size")),
+}
+"""How each architecture's attention and FFN layers are read."""
