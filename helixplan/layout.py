@@ -98,6 +98,10 @@ class Layouts:
     def __len__(self) -> int:
         return len(self.kvp)
 
+    @property
+    def gpus(self) -> Ints:
+        return np.asarray(self.kvp * self.tpa * self.dp * self.pp)
+
     def __getitem__(self, rows: Any) -> Layouts:
         """The layouts of a slice, a mask or an array of indices."""
         return Layouts(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})

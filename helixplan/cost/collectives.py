@@ -31,7 +31,10 @@ class Fabric:
         profile has no scale-out link a rule refuses such replicas; the fast link stands in so that they can be spoken of.
         """
         wires = self.case.hardware.interconnect
-        inside = (np.asarray(self.gpus) <= wires.domain_gpus) | (wires.domain_gpus % np.asarray(reach) == 0)
+        if np.max(self.gpus) <= wires.domain_gpus:
+            return wires.domain_bytes_per_s
+        shares = wires.domain_gpus / np.asarray(reach, dtype=float)
+        inside = (np.asarray(self.gpus) <= wires.domain_gpus) | (shares == np.floor(shares))
         return np.where(inside, wires.domain_bytes_per_s, wires.scale_out_bytes_per_s or wires.domain_bytes_per_s)
 
 
@@ -46,7 +49,7 @@ def _collective(kernel: Collective, ranks: Amount, wire: Amount, link: Amount) -
     ramp = kernel.ramp_us * wire / (wire + kernel.ramp_bytes)
     network_s = wire / (kernel.link_efficiency * link)
     seconds = (kernel.floor_us + kernel.growth_us * growth + ramp) * MICRO + network_s
-    return _only_groups(ranks, Timing(seconds, 0.0, 0.0, wire, network_s=network_s))
+    return _only_groups(ranks, Timing(seconds, wire_bytes=wire, network_s=network_s))
 
 
 def all_to_all(fabric: Fabric, ranks: Amount, reach: Amount, wire: Amount) -> Timing:
@@ -68,7 +71,7 @@ def all_reduce(fabric: Fabric, ranks: Amount, reach: Amount, size: Amount) -> Ti
 
     def shot(wire: Amount, extra_us: float) -> Timing:
         network_s = wire / (kernel.link_efficiency * link)
-        return Timing(start + extra_us * MICRO + network_s, 0.0, 0.0, wire, network_s=network_s)
+        return Timing(start + extra_us * MICRO + network_s, wire_bytes=wire, network_s=network_s)
 
     one, two = shot(size * (ranks - 1), 0.0), shot(2 * size * (ranks - 1) / ranks, kernel.two_shot_us)
     return _only_groups(ranks, one.or_cheaper(two))
@@ -78,7 +81,7 @@ def pipeline_hop(fabric: Fabric, reach: Amount, size: Amount) -> Timing:
     """Handing ``size`` bytes to the next stage."""
     network_s = size / fabric.link(reach)
     hop = fabric.case.hardware.kernels.overheads.pipeline_hop_us * MICRO
-    return Timing(hop + network_s, 0.0, 0.0, size, network_s=network_s)
+    return Timing(hop + network_s, wire_bytes=size, network_s=network_s)
 
 
 def overlapped(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
 
-from helixplan.numeric import Amount, Floats
+from helixplan.numeric import Amount, Floats, distinct
 
 
 @lru_cache(maxsize=8192)
@@ -43,8 +44,8 @@ def active_experts(experts: int, per_token: int, ep: Amount, tokens: Amount) -> 
     sum_{x=0}^{e-1} (1 - Bin(x; e, p)^ep) with Bin the binomial distribution function.
     """
     ep, tokens = np.broadcast_arrays(np.asarray(ep, dtype=float), np.asarray(tokens, dtype=float))
-    eps, ep_index = _distinct(ep)
-    counts, count_index = _distinct(tokens)
+    eps, ep_index = distinct(ep)
+    counts, count_index = distinct(tokens)
     if eps.size * counts.size <= max(4096, ep.size):
         table = np.stack([_active_on(experts, per_token, int(p), counts) for p in eps])
         return np.asarray(table[ep_index, count_index])
@@ -73,18 +74,6 @@ def _active_on(experts: int, per_token: int, ep: int, tokens: Floats) -> Floats:
     return np.asarray((1 - below**ep).sum(axis=1))
 
 
-def _distinct(values: Floats) -> tuple[Floats, np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:
-    """Distinct whole numbers and where each entry finds its own: by counting, where sorting would take longer."""
-    whole = values.astype(np.int64)
-    top = int(whole.max(initial=0))
-    if top > 4 * whole.size + 1024:
-        distinct, index = np.unique(whole, return_inverse=True)
-        return distinct.astype(float), index
-    seen = np.zeros(top + 1, dtype=bool)
-    seen[whole] = True
-    return np.flatnonzero(seen).astype(float), (np.cumsum(seen) - 1)[whole]
-
-
-def _by_distinct(values: Floats, function: object) -> Floats:
-    distinct, index = _distinct(values)
-    return np.array([function(int(value)) for value in distinct])[index]  # type: ignore[operator]
+def _by_distinct(values: Floats, function: Callable[[int], float]) -> Floats:
+    few, index = distinct(values)
+    return np.asarray(np.array([function(int(value)) for value in few])[index])

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from helixplan.cost.case import Case
 from helixplan.cost.shares import Shares
 from helixplan.inputs.model import Gemm, Model, MoE
 from helixplan.inputs.workload import ACTIVATION_BYTES, BYTES_PER_ELEMENT
@@ -70,9 +71,9 @@ def ffn_memory(shares: Shares, stage: int | None = None) -> Memory:
     )
 
 
-def memory_limit(shares: Shares) -> float:
+def memory_limit(case: Case) -> float:
     """What a GPU may hold: its memory times the utilization asked for."""
-    return shares.case.workload.memory_utilization * shares.case.hardware.gpu.memory_bytes
+    return case.workload.memory_utilization * case.hardware.gpu.memory_bytes
 
 
 def layers_held(model: Model, layers: tuple[int, ...], pp: Floats, stage: int | None) -> Floats:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from helixplan.cost.case import Case
-from helixplan.cost.step import attention_part, ffn_part
+from helixplan.cost.memory import memory_limit
+from helixplan.cost.step import Part, attention_part, ffn_part
 from helixplan.layout import Layouts
-from helixplan.numeric import Bools, Floats, Ints
+from helixplan.numeric import Bools, Floats, Ints, distinct_rows
 
 BLOCK = 8192
 """Layouts scored at a time: few enough for the temporaries of a formula to stay in a core's cache."""
@@ -43,18 +45,36 @@ class Scores:
 
 
 def score_case(case: Case, layouts: Layouts, batch: int | Ints) -> Scores:
-    """Scores of M layouts at a batch (a number, or one for each). The layouts' structure is taken as sound."""
-    count = len(layouts)
-    requests = np.broadcast_to(np.asarray(batch, dtype=np.int64), (count,))
-    ttl, memory = np.empty(count), np.empty(count)
-    exchange, chunks = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)
-    for start in range(0, count, BLOCK):
-        rows = slice(start, start + BLOCK)
-        attention = attention_part(case, layouts[rows], requests[rows])
-        ffn = ffn_part(case, layouts[rows], requests[rows])
-        ttl[rows] = attention.seconds + ffn.seconds
-        memory[rows] = attention.memory.total_bytes + ffn.memory.total_bytes
-        exchange[rows], chunks[rows] = attention.exchange, attention.chunks
-    gpus = np.asarray(layouts.kvp) * layouts.tpa * layouts.dp * layouts.pp
-    limit = case.workload.memory_utilization * case.hardware.gpu.memory_bytes
-    return Scores(ttl, memory, limit, requests, gpus, exchange, chunks)
+    """Scores of M layouts at a batch (a number, or one for each). The layouts' structure is taken as sound.
+
+    Many layouts share an attention half or an FFN half; each distinct half is worked out once.
+    """
+    requests = np.broadcast_to(np.asarray(batch, dtype=np.int64), (len(layouts),))
+    one = layouts
+    rows, to_attention = distinct_rows(one.kvp, one.tpa, one.dp, one.pp, one.exchange, one.overlap_chunks, requests)
+    halves = [attention_part(case, one[block], requests[block]) for block in _blocks(rows)]
+    attention_s, attention_bytes = _columns(halves)
+    exchange = np.concatenate([half.exchange for half in halves])
+    chunks = np.concatenate([half.chunks for half in halves])
+
+    rows, to_ffn = distinct_rows(one.kvp * one.tpa, one.dp, one.pp, one.tpf, one.ep, requests)
+    ffn_s, ffn_bytes = _columns([ffn_part(case, one[block], requests[block]) for block in _blocks(rows)])
+
+    return Scores(
+        ttl_s=attention_s[to_attention] + ffn_s[to_ffn],
+        memory_bytes=attention_bytes[to_attention] + ffn_bytes[to_ffn],
+        memory_limit_bytes=memory_limit(case),
+        batch=requests,
+        gpus=one.gpus,
+        exchange=exchange[to_attention],
+        overlap_chunks=chunks[to_attention],
+    )
+
+
+def _blocks(rows: Ints) -> list[Ints]:
+    return [rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK)]
+
+
+def _columns(halves: Sequence[Part]) -> tuple[Floats, Floats]:
+    seconds = np.concatenate([half.seconds for half in halves])
+    return seconds, np.concatenate([np.broadcast_to(half.memory.total_bytes, half.seconds.shape) for half in halves])

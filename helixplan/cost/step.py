@@ -6,7 +6,7 @@ the solver choose them side by side (docs/architecture.md, "Why the solver").
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -79,18 +79,18 @@ def attention_part(case: Case, layouts: Layouts, batch: Amount) -> AttentionPart
     """The attention half of a step for M layouts. Reads kvp, tpa, dp, pp, exchange and overlap_chunks only. (Helix 2.1)"""
     shares = Shares(case, layouts, batch)
     exchange = _settled_exchange(shares)
+    phases = _projection_phases(shares)
     if np.any(exchange == AUTO):
-        latent = _attention_phases(shares, np.where(exchange == AUTO, LATENT, exchange))
-        value = _attention_phases(shares, np.where(exchange == AUTO, VALUE, exchange))
-        take_latent = (exchange == LATENT) | ((exchange == AUTO) & (_seconds(latent[0]) <= _seconds(value[0])))
-        phases = [
-            replace(one, timing=one.timing.where(take_latent, other.timing))
-            for one, other in zip(latent[0], value[0], strict=True)
+        latent, few = _core_phases(shares, np.where(exchange == AUTO, LATENT, exchange))
+        value, many = _core_phases(shares, np.where(exchange == AUTO, VALUE, exchange))
+        first = (exchange == LATENT) | ((exchange == AUTO) & (_seconds(latent) <= _seconds(value)))
+        phases += [
+            replace(one, timing=one.timing.where(first, other.timing)) for one, other in zip(latent, value, strict=True)
         ]
-        chunks = np.where(take_latent, latent[1], value[1])
-        exchange = np.where(take_latent, LATENT, VALUE)
+        exchange, chunks = np.where(first, LATENT, VALUE), np.where(first, few, many)
     else:
-        phases, chunks = _attention_phases(shares, exchange)
+        core, chunks = _core_phases(shares, exchange)
+        phases += core
     phases.append(_uneven_stages(shares, phases))
     return AttentionPart(phases, _seconds(phases), attention_memory(shares, exchange), exchange, chunks.astype(np.int64))
 
@@ -134,41 +134,54 @@ def _uneven_stages(shares: Shares, phases: list[Phase]) -> Phase:
     return Phase("pipeline", None, layers, Timing(_seconds(phases) * excess))
 
 
-def _attention_phases(shares: Shares, exchange: Ints) -> tuple[list[Phase], Ints]:
-    """The phases of all attention layers for settled exchange codes, and the chunks taken."""
-    model = shares.case.model
-    several = len(model.attention_kinds) > 1
+def _kinds(shares: Shares) -> Iterator[tuple[str | None, Attention, Heads, int]]:
+    """Each kind of attention layer: what its phases are called after (None where there is but one), heads held, layers."""
+    kinds = shares.case.model.attention_kinds
+    for name, attention, layers in kinds:
+        yield name if len(kinds) > 1 else None, attention, shares.heads(attention), len(layers)
+
+
+def _projection_phases(shares: Shares) -> list[Phase]:
+    """What the choice of exchange does not touch: projections in and out, and the all-reduce after them."""
+    phases: list[Phase] = []
+    size = shares.group_requests * shares.case.model.hidden * ACTIVATION_BYTES
+    reduced = all_reduce(shares.fabric, shares.attention_group, shares.attention_group, size)
+    for group, attention, held, layers in _kinds(shares):
+        timings = {"attention.reduce": reduced}
+        for matrix in attention.gemms(shares.case.model.hidden, held.query, held.kv, held.output, held.output):
+            if matrix.phase != "attention.value_up":
+                timings[matrix.phase] = timings.get(matrix.phase, Timing()) + _gemm(shares, matrix)
+        phases += [Phase(name, group, layers, timing.times(float(layers))) for name, timing in timings.items()]
+    return phases
+
+
+def _gemm(shares: Shares, matrix: Gemm) -> Timing:
+    return gemm(shares.case, shares.group_requests, matrix, shares.case.precision.of(matrix.component))
+
+
+def _core_phases(shares: Shares, exchange: Ints) -> tuple[list[Phase], Floats]:
+    """Attention core, exchange, merge and value up-projection for settled exchange codes, and the chunks taken."""
     phases: list[Phase] = []
     chunks = np.ones(len(shares.layouts))
-    for name, attention, layers in model.attention_kinds:
-        timings = _projections(shares, attention, exchange)
-        held = shares.heads(attention)
+    for group, attention, held, layers in _kinds(shares):
+        timings = {}
         floor, core = attention_core(shares.case, attention, shares.group_requests, held.tokens, held.query, held.kv)
         if attention.window is None:
             exposed, merged, chunks = _exchange(shares, attention, held, exchange, floor, core)
-            timings |= {"attention.exchange": exposed, "attention.merge": merged}
-            floor = floor * chunks
+            timings = {"attention.exchange": exposed, "attention.merge": merged}
+            core += Timing(floor * (chunks - 1))
         timings["attention.core"] = core + Timing(floor)
-        size = shares.group_requests * model.hidden * ACTIVATION_BYTES
-        timings["attention.reduce"] = all_reduce(shares.fabric, shares.attention_group, shares.attention_group, size)
-        group = name if several else None
-        phases += [Phase(p, group, len(layers), t.times(float(len(layers)))) for p, t in timings.items()]
+        up = np.where(exchange == VALUE, held.query, held.output)
+        for matrix in attention.gemms(shares.case.model.hidden, held.query, held.kv, held.output, up):
+            if matrix.phase == "attention.value_up":
+                timings[matrix.phase] = _gemm(shares, matrix)
+        phases += [Phase(name, group, layers, timing.times(float(layers))) for name, timing in timings.items()]
     return phases, chunks
-
-
-def _projections(shares: Shares, attention: Attention, exchange: Ints) -> dict[str, Timing]:
-    case, held = shares.case, shares.heads(attention)
-    up = np.where(exchange == VALUE, held.query, held.output)
-    timings: dict[str, Timing] = {}
-    for matrix in attention.gemms(case.model.hidden, held.query, held.kv, held.output, up):
-        timing = gemm(case, shares.group_requests, matrix, case.precision.of(matrix.component))
-        timings[matrix.phase] = timings[matrix.phase] + timing if matrix.phase in timings else timing
-    return timings
 
 
 def _exchange(
     shares: Shares, attention: Attention, held: Heads, exchange: Ints, floor: float, core: Timing
-) -> tuple[Timing, Timing, Ints]:
+) -> tuple[Timing, Timing, Floats]:
     """What HOP-B leaves exposed of the all-to-all, the merge, and the chunks taken. Nothing where there is one KVP rank.
 
     A rank sends (kvp-1)/kvp of its partial outputs and their log-sum-exps, whatever its shard holds: no context in it.

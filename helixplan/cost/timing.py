@@ -8,6 +8,9 @@ import numpy as np
 
 from helixplan.numeric import Amount
 
+NOTHING = 0.0
+"""The one zero that marks a term an operation does not have, so that no array of zeros is ever added up."""
+
 BOUNDS = ("memory", "compute", "network", "floor")
 
 
@@ -15,20 +18,20 @@ BOUNDS = ("memory", "compute", "network", "floor")
 class Timing:
     """Numbers, or arrays with one entry a layout. ``floor_s`` holds whatever is no roofline: launches, latencies, splits."""
 
-    seconds: Amount = 0.0
-    hbm_bytes: Amount = 0.0
-    flops: Amount = 0.0
-    wire_bytes: Amount = 0.0
-    memory_s: Amount = 0.0
-    compute_s: Amount = 0.0
-    network_s: Amount = 0.0
+    seconds: Amount = NOTHING
+    hbm_bytes: Amount = NOTHING
+    flops: Amount = NOTHING
+    wire_bytes: Amount = NOTHING
+    memory_s: Amount = NOTHING
+    compute_s: Amount = NOTHING
+    network_s: Amount = NOTHING
 
     def __add__(self, other: Timing) -> Timing:
-        return Timing(*(a + b for a, b in zip(self._parts(), other._parts(), strict=True)))
+        return Timing(*(_sum(a, b) for a, b in zip(self._parts(), other._parts(), strict=True)))
 
     def times(self, count: Amount) -> Timing:
         """The same ``count`` times over (0: not at all)."""
-        return Timing(*(part * count for part in self._parts()))
+        return Timing(*(part if part is NOTHING else part * count for part in self._parts()))
 
     def or_cheaper(self, other: Timing) -> Timing:
         """Whichever takes less time, layout by layout; this one where they tie."""
@@ -36,7 +39,8 @@ class Timing:
 
     def where(self, condition: Amount, other: Timing) -> Timing:
         """This timing where ``condition`` holds, the other elsewhere."""
-        return Timing(*(np.where(condition, a, b) for a, b in zip(self._parts(), other._parts(), strict=True)))
+        pairs = zip(self._parts(), other._parts(), strict=True)
+        return Timing(*(NOTHING if a is b is NOTHING else np.where(condition, a, b) for a, b in pairs))
 
     @property
     def floor_s(self) -> Amount:
@@ -58,3 +62,9 @@ class Timing:
             self.compute_s,
             self.network_s,
         )
+
+
+def _sum(a: Amount, b: Amount) -> Amount:
+    if a is NOTHING:
+        return b
+    return a if b is NOTHING else a + b
