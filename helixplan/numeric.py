@@ -55,3 +55,12 @@ def distinct_rows(*columns: Ints) -> tuple[Ints, Ints]:
     rows = np.empty(few.size, dtype=np.int64)
     rows[index] = np.arange(len(index))
     return rows, index
+
+
+BLOCK = 8192
+"""Rows worked on at a time: few enough for the temporaries of a formula to stay in a core's cache."""
+
+
+def blocks(rows: Ints) -> list[Ints]:
+    """``rows`` in runs of at most ``BLOCK``; one empty run where there are none."""
+    return [rows[start : start + BLOCK] for start in range(0, max(len(rows), 1), BLOCK)]

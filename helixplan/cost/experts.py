@@ -20,9 +20,15 @@ def expected_largest_normal(ranks: int) -> float:
     """
     if ranks == 1:
         return 0.0
+    above, step = _normal_tail()
+    return float(np.trapezoid((1 - (1 - above) ** ranks) - above**ranks, dx=step))
+
+
+@lru_cache(maxsize=1)
+def _normal_tail() -> tuple[Floats, float]:
+    """The chance that a normal draw lies above x, which by symmetry is F(-x), on a grid of x; and the grid's step."""
     x, step = np.linspace(0.0, 12.0, 4001, retstep=True)
-    below = np.array([0.5 * math.erfc(-value / math.sqrt(2)) for value in x])
-    return float(np.trapezoid((1 - below**ranks) - (1 - below) ** ranks, dx=step))
+    return np.array([0.5 * math.erfc(value / math.sqrt(2)) for value in x]), float(step)
 
 
 def busiest_pairs(experts: int, per_token: int, ep: Amount, tokens: Amount) -> tuple[Floats, Floats]:

@@ -11,11 +11,7 @@ from helixplan.cost.case import Case
 from helixplan.cost.memory import memory_limit
 from helixplan.cost.step import Part, attention_part, ffn_part
 from helixplan.layout import Layouts
-from helixplan.numeric import Bools, Floats, Ints, distinct_rows
-
-BLOCK = 8192
-"""Layouts scored at a time: few enough for the temporaries of a formula to stay in a core's cache."""
-
+from helixplan.numeric import Bools, Floats, Ints, blocks, distinct_rows
 
 @dataclass(frozen=True)
 class Scores:
@@ -52,13 +48,13 @@ def score_case(case: Case, layouts: Layouts, batch: int | Ints) -> Scores:
     requests = np.broadcast_to(np.asarray(batch, dtype=np.int64), (len(layouts),))
     one = layouts
     rows, to_attention = distinct_rows(one.kvp, one.tpa, one.dp, one.pp, one.exchange, one.overlap_chunks, requests)
-    halves = [attention_part(case, one[block], requests[block]) for block in _blocks(rows)]
+    halves = [attention_part(case, one[block], requests[block]) for block in blocks(rows)]
     attention_s, attention_bytes = _columns(halves)
     exchange = np.concatenate([half.exchange for half in halves])
     chunks = np.concatenate([half.chunks for half in halves])
 
     rows, to_ffn = distinct_rows(one.kvp * one.tpa, one.dp, one.pp, one.tpf, one.ep, requests)
-    ffn_s, ffn_bytes = _columns([ffn_part(case, one[block], requests[block]) for block in _blocks(rows)])
+    ffn_s, ffn_bytes = _columns([ffn_part(case, one[block], requests[block]) for block in blocks(rows)])
 
     return Scores(
         ttl_s=attention_s[to_attention] + ffn_s[to_ffn],
@@ -69,10 +65,6 @@ def score_case(case: Case, layouts: Layouts, batch: int | Ints) -> Scores:
         exchange=exchange[to_attention],
         overlap_chunks=chunks[to_attention],
     )
-
-
-def _blocks(rows: Ints) -> list[Ints]:
-    return [rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK)]
 
 
 def _columns(halves: Sequence[Part]) -> tuple[Floats, Floats]:

@@ -31,7 +31,7 @@ FAMILIES: Final = ("helix", "tp", "pp", "dp-ep", "medha", "any")
 PINS: Final = ("kvp", "tpa", "dp", "pp", "tpf", "ep")
 
 MAX_CONTEXT: Final = 10**9
-MAX_BATCH: Final = 10**7
+MAX_BATCH: Final = 2**17
 MAX_GPUS: Final = 4096
 MAX_SECONDS: Final = 3600.0
 

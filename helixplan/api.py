@@ -1,0 +1,123 @@
+"""The public functions: plan, estimate, score."""
+
+from __future__ import annotations
+
+from typing import TypedDict, Unpack
+
+import numpy as np
+
+from helixplan.cost.case import Case, pose
+from helixplan.cost.score import Scores, score_case
+from helixplan.errors import InfeasibleError, InputError
+from helixplan.inputs.hardware import Hardware
+from helixplan.inputs.model import Model
+from helixplan.inputs.workload import MAX_BATCH, Request, Workload, whole
+from helixplan.layout import Layout, Layouts, check_structure, whole_heads
+from helixplan.numeric import Ints
+from helixplan.plan import Plan, Relaxation, evaluate, make_plan, relaxation
+from helixplan.search.infeasible import find_conflict, find_relief
+from helixplan.search.optimum import find_optimum
+
+
+class Modelling(TypedDict, total=False):
+    """How the decode step is modelled; every key optional, the defaults are ``Workload``'s."""
+
+    weight_dtype: str | None
+    kv_dtype: str | None
+    attention_math: str | None
+    kernels: str
+    floor_scale: float | None
+    overlap: str
+    exchange: str
+    engine: str | None
+    memory_utilization: float
+    kv_block_tokens: int
+    step_overhead_s: float
+
+
+def plan(
+    model: Model,
+    hardware: Hardware,
+    *,
+    context_tokens: int,
+    ttl_s: float | None = None,
+    batch: int | None = None,
+    gpus: int | None = None,
+    max_gpus: int | None = None,
+    family: str = "helix",
+    pins: dict[str, int] | None = None,
+    objective: str | None = None,
+    **modelling: Unpack[Modelling],
+) -> Plan:
+    """The best layout and the proof of it.
+
+    Raises InputError for what is wrong without solving, InfeasibleError where no allowed layout keeps the request.
+    """
+    case = pose(model, hardware, Workload(context_tokens, **modelling))
+    request = Request(ttl_s, batch, gpus, max_gpus, family, dict(pins or {}), objective)
+    return plan_case(case, request)
+
+
+def plan_case(case: Case, request: Request) -> Plan:
+    """``plan`` for a case already posed."""
+    optimum = find_optimum(case, request)
+    if optimum is None:
+        conflict = find_conflict(case, request)
+        raise InfeasibleError(conflict, _relaxations(case, request, [member.rule for member in conflict]))
+    return make_plan(case, optimum.layout, optimum.batch, request, optimum.proof, optimum.alternatives)
+
+
+def _relaxations(case: Case, request: Request, members: list[str]) -> list[Relaxation]:
+    return [
+        relaxation(relief.change, relief.case, evaluate(relief.case, relief.layout, relief.batch), relief.request)
+        for relief in find_relief(case, request, members)
+    ]
+
+
+def estimate(
+    model: Model, hardware: Hardware, layout: Layout, *, context_tokens: int, batch: int, **modelling: Unpack[Modelling]
+) -> Plan:
+    """The cost of one layout, allowed or not; ``broken_rules`` says which of Helix's rules it breaks.
+
+    Raises InputError where the layout would split a head or its FFN's GPUs do not divide the stage's.
+    """
+    case = pose(model, hardware, Workload(context_tokens, **modelling))
+    whole(batch, 1, MAX_BATCH, "batch")
+    check_structure(model, layout)
+    wires = hardware.interconnect
+    if wires.scale_out_bytes_per_s is None and layout.gpus > wires.domain_gpus:
+        raise InputError(
+            f"{layout.gpus} GPUs are more than one domain of {hardware.name} ({wires.domain_gpus}), "
+            "and its profile names no scale-out link to price them with",
+            field="layout",
+        )
+    if case.workload.overlap == "none" and (layout.overlap_chunks or 1) > 1:
+        raise InputError(f"got {layout.overlap_chunks} with overlap none; leave out one of the two", field="overlap_chunks")
+    return make_plan(case, layout, batch, None)
+
+
+def score(
+    model: Model,
+    hardware: Hardware,
+    layouts: Layouts,
+    *,
+    context_tokens: int,
+    batch: int | Ints,
+    **modelling: Unpack[Modelling],
+) -> Scores:
+    """TTL, throughput and memory of M layouts, at one batch or one for each.  -> Scores of length M
+
+    Raises InputError where a layout would split a head, empties a stage or leaves the FFN's GPUs uneven.
+    """
+    case = pose(model, hardware, Workload(context_tokens, **modelling))
+    requests = np.asarray(batch)
+    if not np.issubdtype(requests.dtype, np.integer) or requests.shape not in ((), (len(layouts),)):
+        raise InputError("must be a whole number, or one for each layout", field="batch")
+    if requests.size and (requests.min() < 1 or requests.max() > MAX_BATCH):
+        raise InputError(f"must lie from 1 to {MAX_BATCH:,}", field="batch")
+    stage = layouts.kvp * layouts.tpa * layouts.dp
+    sound = whole_heads(model, layouts.kvp, layouts.tpa) & (stage % (layouts.tpf * layouts.ep) == 0)
+    sound &= np.asarray(layouts.pp) <= model.layers
+    if not np.all(sound):
+        check_structure(model, layouts.row(int(np.flatnonzero(~sound)[0])))
+    return score_case(case, layouts, requests)

@@ -1,0 +1,297 @@
+"""Why there is no plan: a minimal set of requests and rules that clash, and the nearest requests that would work."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from helixplan.cost.case import Case
+from helixplan.cost.memory import memory_limit
+from helixplan.cost.step import attention_part, ffn_part
+from helixplan.errors import Conflict
+from helixplan.inputs.workload import BYTES_PER_ELEMENT, MAX_GPUS, Request
+from helixplan.layout import Layout, Layouts
+from helixplan.numeric import Floats, Ints, blocks
+from helixplan.search.optimum import feasible, find_optimum
+from helixplan.search.rules import AttentionRule, FfnRule, Rule, families_named
+from helixplan.search.solver import smallest_conflict
+from helixplan.search.space import (
+    ATTENTION_PINS,
+    FFN_PINS,
+    Space,
+    attention_halves,
+    ffn_halves,
+    join,
+    ranges,
+    replica_sizes,
+    tie,
+)
+from helixplan.units import format_bytes, format_context, format_seconds
+
+WIDER = 8
+"""How many domains of the fast link a larger replica is looked for on."""
+MEMORY, TTL, BATCH, DOMAIN = "memory-fits", "ttl", "batch", "nvlink-domain"
+
+
+@dataclass(frozen=True)
+class Relief:
+    """A request near the one that failed, that works: what to change, and the best layout then."""
+
+    change: str
+    case: Case
+    request: Request
+    layout: Layout
+    batch: int
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """Whole layouts of a space in which nothing is forbidden, at batch 1 and at the batch asked for.
+
+    Of each combination of broken assumptions one entry: the least seconds and bytes of any layout that breaks just those.
+    """
+
+    names: list[str]
+    broken: Ints
+    seconds: Floats
+    bytes: Floats
+
+
+def find_conflict(case: Case, request: Request) -> list[Conflict]:
+    """A smallest conflict of an infeasible request: drop any one member and a layout exists.
+
+    A candidate that breaks assumptions V exists once they are all dropped; so a set of assumptions clashes exactly where
+    every candidate breaks one of them. The solver finds the smallest such set, the user's own requests before the rules.
+    """
+    found = _candidates(case, request)
+    own = [name for name in found.names if _is_request(name)]
+    preference = [own.index(name) if name in own else len(own) + place for place, name in enumerate(found.names)]
+    bits = smallest_conflict(np.unique(found.broken), len(found.names), preference)
+    members = [found.names[bit] for bit in bits]
+    return [Conflict(name, _detail(case, request, name, members, found)) for name in members]
+
+
+def wider_sizes(case: Case, request: Request) -> list[int]:
+    """Replica sizes beyond those asked for: up to a domain, or several where there is a link between them."""
+    wires = case.hardware.interconnect
+    domains = WIDER if wires.scale_out_bytes_per_s is not None else 1
+    return sorted({*replica_sizes(case, request), *range(1, min(domains * wires.domain_gpus, MAX_GPUS) + 1)})
+
+
+def _is_request(name: str) -> bool:
+    return name in (TTL, BATCH, "gpus", "max-gpus") or name.startswith("pin ")
+
+
+def _candidates(case: Case, request: Request) -> _Candidates:
+    families = families_named(request.family)
+    names = list(dict.fromkeys(rule.name for family in families for rule in family.rules))
+    names += [*(f"pin {name}={value}" for name, value in request.pins.items()), _budget(request), MEMORY]
+    names += ([BATCH] if request.batch is not None else []) + ([TTL] if request.ttl_s is not None else [])
+    found = []
+    for family in families:
+        attention = attention_halves(case, wider_sizes(case, request), family)
+        ffn = ffn_halves(attention, family, only_own_group=family.ffn_on_tpa)
+        tied = np.where(family.ffn_on_tpa, ffn.tpf * ffn.ep, 0)
+        space = join([(attention, tie(attention, family))], [(ffn, tied)])
+        bits = [
+            _broken(case, request, names, family.rules, space.attention.rows, AttentionRule),
+            _broken(case, request, names, family.rules, space.ffn.rows, FfnRule),
+        ]
+        for batch in sorted({1, request.batch or 1}):
+            off = request.batch is not None and batch != request.batch
+            found.append(_combinations(case, request, names, space, bits, batch, 1 << names.index(BATCH) if off else 0))
+    return _Candidates(names, *(np.concatenate(column) for column in zip(*found, strict=True)))
+
+
+def _broken(
+    case: Case, request: Request, names: list[str], rules: tuple[Rule, ...], rows: Layouts, kind: type[Rule]
+) -> Ints:
+    """A bit for each assumption that each half breaks.  -> (M,)"""
+    bits = np.zeros(len(rows), dtype=np.int64)
+
+    def mark(name: str, broken: object) -> None:
+        np.bitwise_or(bits, np.where(broken, 1 << names.index(name), 0), out=bits)
+
+    for rule in rules:
+        if isinstance(rule, kind):
+            mark(rule.name, ~np.broadcast_to(np.asarray(rule.holds(case, rows), dtype=bool), bits.shape))
+    for name in ATTENTION_PINS if kind is AttentionRule else FFN_PINS:
+        if name in request.pins:
+            mark(f"pin {name}={request.pins[name]}", getattr(rows, name) != request.pins[name])
+    if kind is AttentionRule:
+        mark(_budget(request), ~np.isin(rows.gpus, replica_sizes(case, request)))
+    return bits
+
+
+def _combinations(
+    case: Case, request: Request, names: list[str], space: Space, bits: list[Ints], batch: int, always: int
+) -> tuple[Ints, Floats, Floats]:
+    """Of every combination of broken assumptions at one batch: (its bits, least seconds, least bytes).
+
+    Halves that break the same and lie on one key are first thinned to those no other beats in both seconds and bytes.
+    """
+    thin = []
+    for halves, broken, part in ((space.attention, bits[0], attention_part), (space.ffn, bits[1], ffn_part)):
+        key = np.repeat(np.arange(space.keys), halves.count)
+        scored = [part(case, halves.rows[rows], batch) for rows in blocks(np.arange(len(key)))]
+        seconds = np.concatenate([one.seconds for one in scored])
+        held = np.concatenate([np.broadcast_to(one.memory.total_bytes, one.seconds.shape) for one in scored])
+        kept = _front(key, broken, seconds, held)
+        thin.append((key[kept], broken[kept], seconds[kept], held[kept]))
+    (a_key, a_broken, a_seconds, a_bytes), (f_key, f_broken, f_seconds, f_bytes) = thin
+    count = np.bincount(f_key, minlength=space.keys)
+    a = np.repeat(np.arange(len(a_key)), count[a_key])
+    f = ranges((np.cumsum(count) - count)[a_key], count[a_key])
+    seconds, held = a_seconds[a] + f_seconds[f], a_bytes[a] + f_bytes[f]
+    broken = a_broken[a] | f_broken[f] | always
+    broken |= np.where(held > memory_limit(case), 1 << names.index(MEMORY), 0)
+    if request.ttl_s is not None:
+        broken |= np.where(seconds > request.ttl_s, 1 << names.index(TTL), 0)
+    order = np.argsort(broken, kind="stable")
+    found, starts = np.unique(broken[order], return_index=True)
+    return found, np.minimum.reduceat(seconds[order], starts), np.minimum.reduceat(held[order], starts)
+
+
+def _front(key: Ints, broken: Ints, seconds: Floats, held: Floats) -> Ints:
+    """Of each key and combination the halves that are fastest, or need less memory than every faster one; sorted by key.
+
+    By rounds: each takes the fastest half left of every group and drops those that need as much memory or more.
+    """
+    left = np.lexsort((held, seconds, broken, key))
+    kept = []
+    while len(left):
+        first = np.ones(len(left), dtype=bool)
+        first[1:] = (key[left[1:]] != key[left[:-1]]) | (broken[left[1:]] != broken[left[:-1]])
+        leader = left[first]
+        kept.append(leader)
+        left = left[held[left] < held[leader][np.cumsum(first) - 1]]
+    rows = np.concatenate(kept)
+    return rows[np.argsort(key[rows], kind="stable")]
+
+
+def _budget(request: Request) -> str:
+    return "gpus" if request.gpus is not None else "max-gpus" if request.max_gpus is not None else DOMAIN
+
+
+def _detail(case: Case, request: Request, name: str, members: list[str], found: _Candidates) -> str:
+    """What one member says here, in words and numbers."""
+    if name == MEMORY:
+        least = format_bytes(_least(found, found.bytes, members, name))
+        at = format_context(case.workload.context_tokens)
+        return f"a GPU may hold {format_bytes(memory_limit(case))}, and at {at} tokens the rest leaves no layout under {least}"
+    if name == TTL:
+        assert request.ttl_s is not None
+        least = format_seconds(_least(found, found.seconds, members, name))
+        return f"a token may take at most {format_seconds(request.ttl_s)}, and the rest leaves no layout under {least}"
+    if name.startswith("pin "):
+        return f"asked for with --pin {name.removeprefix('pin ')}"
+    domain = case.hardware.interconnect.domain_gpus
+    said = {
+        "gpus": f"asked for exactly {request.gpus} GPUs",
+        "max-gpus": f"asked for at most {request.max_gpus} GPUs",
+        DOMAIN: f"a replica stays within one domain of the fast link, {domain} GPUs, unless --gpus or --max-gpus says otherwise",
+        BATCH: f"asked for {request.batch} concurrent requests",
+    }
+    rules = {rule.name: rule.reason for family in families_named(request.family) for rule in family.rules}
+    return said.get(name) or rules[name]
+
+
+def _least(found: _Candidates, values: Floats, members: list[str], but: str) -> float:
+    """The least of a sum over the candidates that keep every other member of the conflict."""
+    others = sum(1 << bit for bit, name in enumerate(found.names) if name in members and name != but)
+    return float(values[found.broken & others == 0].min())
+
+
+def find_relief(case: Case, request: Request, members: list[str]) -> list[Relief]:
+    """Single changes that make the request work, each of them planned anew; only what touches the conflict can."""
+    found = []
+    for change, new_case, new_request in _nearby(case, request, members):
+        optimum = find_optimum(new_case, new_request)
+        if optimum is not None:
+            found.append(Relief(change, new_case, new_request, optimum.layout, optimum.batch))
+    return found
+
+
+def _nearby(case: Case, request: Request, members: list[str]) -> Iterator[tuple[str, Case, Request]]:
+    if TTL in members:
+        yield from _slower(case, request)
+    if _budget(request) in members:
+        yield from _larger(case, request)
+    if BATCH in members:
+        most = find_optimum(case, replace(request, batch=None, objective="users"))
+        if most is not None:
+            yield f"--batch {most.batch}", case, replace(request, batch=most.batch)
+    for name, value in request.pins.items():
+        if f"pin {name}={value}" in members:
+            rest = {pin: kept for pin, kept in request.pins.items() if pin != name}
+            yield f"without --pin {name}={value}", case, replace(request, pins=rest)
+    if TTL in members or MEMORY in members:
+        yield from _narrower(case, request)
+        context = _longest_context(case, request)
+        if context is not None:
+            shorter = replace(case, workload=replace(case.workload, context_tokens=context))
+            yield f"--context {format_context(context).replace(',', '')}", shorter, request
+    family_rules = {rule.name for family in families_named(request.family) for rule in family.rules}
+    if request.family != "any" and family_rules & {*members}:
+        yield "--family any", case, replace(request, family="any")
+
+
+def _slower(case: Case, request: Request) -> Iterator[tuple[str, Case, Request]]:
+    """The smallest TTL there is."""
+    fastest = find_optimum(case, replace(request, ttl_s=None, objective="interactivity"))
+    if fastest is not None:
+        ttl = _rounded_up(_ttl(case, fastest.layout, fastest.batch))
+        yield f"--ttl {format_seconds(ttl).replace(' ', '')}", case, replace(request, ttl_s=ttl)
+
+
+def _larger(case: Case, request: Request) -> Iterator[tuple[str, Case, Request]]:
+    """The fewest GPUs there are."""
+    free = replace(request, gpus=None, max_gpus=max(wider_sizes(case, request)))
+    fewest = find_optimum(case, replace(free, objective="gpus"))
+    if fewest is not None:
+        gpus = fewest.layout.gpus
+        if request.gpus is not None:
+            yield f"--gpus {gpus}", case, replace(free, max_gpus=None, gpus=gpus)
+        else:
+            yield f"--max-gpus {gpus}", case, replace(free, max_gpus=gpus)
+
+
+def _narrower(case: Case, request: Request) -> Iterator[tuple[str, Case, Request]]:
+    """The next narrower dtypes that the GPU computes in, for the cache and for the weights."""
+    dtypes = [dtype for dtype, math_dtype in (("fp8", "fp8"), ("nvfp4", "fp4")) if math_dtype in case.hardware.gpu.flops_per_s]
+    widest = max(BYTES_PER_ELEMENT[case.precision.of(part)] for part in ("attention", "dense", "experts", "shared"))
+    for dtype in dtypes:
+        if BYTES_PER_ELEMENT[dtype] < case.kv_bytes:
+            yield f"--kv {dtype}", replace(case, workload=replace(case.workload, kv_dtype=dtype)), request
+        if BYTES_PER_ELEMENT[dtype] < widest:
+            yield f"--weights {dtype}", replace(case, workload=replace(case.workload, weight_dtype=dtype)), request
+
+
+def _longest_context(case: Case, request: Request) -> int | None:
+    """The longest context that works, rounded down to three digits: neither memory nor TTL falls as context grows."""
+
+    def works(tokens: int) -> bool:
+        return feasible(replace(case, workload=replace(case.workload, context_tokens=tokens)), request)
+
+    if not works(1):
+        return None
+    low, high = 1, case.workload.context_tokens
+    while high - low > max(1, low // 2000):
+        middle = round(math.sqrt(low * high)) if high > 4 * low else (low + high) // 2
+        low, high = (middle, high) if works(middle) else (low, middle)
+    digits = 10 ** max(0, len(str(low)) - 3)
+    return low // digits * digits
+
+
+def _ttl(case: Case, layout: Layout, batch: int) -> float:
+    row = Layouts.of(layout)
+    return float(attention_part(case, row, batch).seconds[0] + ffn_part(case, row, batch).seconds[0])
+
+
+def _rounded_up(seconds: float) -> float:
+    """To four significant digits, never below."""
+    step = 10.0 ** (math.floor(math.log10(seconds)) - 3)
+    return round(math.ceil(seconds / step * (1 - 1e-12)) * step, 15)

@@ -1,0 +1,144 @@
+"""CP-SAT: the proof that nothing left is better, and the smallest conflict where nothing is allowed. Alone imports ortools.
+
+A layout is an attention half and an FFN half that agree on a point (key and batch). So the model has one boolean a half,
+exactly one of each chosen, and for every point "chosen attention halves = chosen FFN halves"; memory, TTL and objective are
+then linear sums of the two. All coefficients are whole numbers, with one worker and a fixed seed: the same answer every run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from helixplan.numeric import Bools, Floats, Ints
+
+if TYPE_CHECKING:
+    from ortools.sat.python import cp_model
+
+SECONDS = 10**12
+"""TTL is counted in picoseconds."""
+OBJECTIVE_UNITS = 10**13
+"""The best value known beforehand, in the objective's own unit: a unit is far below what counts as a tie."""
+
+
+@dataclass(frozen=True)
+class HalfRows:
+    """Halves the solver may choose: the point each stands on, its share of TTL (s), memory (bytes) and objective."""
+
+    point: Ints
+    seconds: Floats
+    bytes: Floats
+    objective: Floats
+
+    def __getitem__(self, rows: Ints) -> HalfRows:
+        return HalfRows(self.point[rows], self.seconds[rows], self.bytes[rows], self.objective[rows])
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What CP-SAT said. Objective and bound as multiples of ``scale``; rows are indices into the halves it was given."""
+
+    status: str
+    objective: float | None
+    bound: float | None
+    attention_row: int | None
+    ffn_row: int | None
+
+
+def solve(attention: HalfRows, ffn: HalfRows, memory_limit: float, ttl_limit_s: float | None, scale: float) -> Solution:
+    """The pair of halves with the least objective (in units of ``scale``, a positive number) and the proof of it."""
+    from ortools.sat.python import cp_model  # noqa: PLC0415 - a third of a second, only for a search
+
+    model = cp_model.CpModel()
+    a, f = _choose(model, attention), _choose(model, ffn)
+    _agree(model, a, attention.point, f, ffn.point)
+    both = a + f
+    seconds = np.concatenate([attention.seconds, ffn.seconds])
+    held = np.concatenate([attention.bytes, ffn.bytes])
+    model.add(cp_model.LinearExpr.weighted_sum(both, _whole(held)) <= int(memory_limit))
+    if ttl_limit_s is not None:
+        # Each half is rounded, so a sum may be a picosecond off: the exact test stands with the caller.
+        model.add(cp_model.LinearExpr.weighted_sum(both, _whole(seconds * SECONDS)) <= int(ttl_limit_s * SECONDS) + 2)
+    goal = np.concatenate([attention.objective, ffn.objective])
+    model.minimize(cp_model.LinearExpr.weighted_sum(both, _whole(goal / scale * OBJECTIVE_UNITS)))
+    solver = _solver()
+    status = solver.solve(model)
+    if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        return Solution(solver.status_name(status).lower(), None, None, None, None)
+    chosen = [next(i for i, row in enumerate(rows) if solver.boolean_value(row)) for rows in (a, f)]
+    unit = scale / OBJECTIVE_UNITS
+    return Solution(
+        solver.status_name(status).lower(), solver.objective_value * unit, solver.best_objective_bound * unit, *chosen
+    )
+
+
+def smallest_conflict(broken: Ints, members: int, preference: list[int]) -> list[int]:
+    """The fewest assumptions of which every candidate breaks at least one: drop any, and some candidate keeps the rest.
+
+    ``broken`` holds a bit for each assumption a candidate breaks, every distinct combination once; ``preference`` says, for
+    each of the ``members`` assumptions, how early it is to be named where several sets are as small.
+    """
+    from ortools.sat.python import cp_model  # noqa: PLC0415
+
+    model = cp_model.CpModel()
+    named = [model.new_bool_var("") for _ in range(members)]
+    for combination in broken.tolist():
+        model.add_bool_or([named[bit] for bit in range(members) if combination >> bit & 1])
+    few = 1 + sum(preference)
+    model.minimize(cp_model.LinearExpr.weighted_sum(named, [few + place for place in preference]))
+    solver = _solver()
+    if solver.solve(model) != cp_model.OPTIMAL:
+        raise RuntimeError("some candidate breaks no assumption, so there is no conflict")
+    return [bit for bit in range(members) if solver.boolean_value(named[bit])]
+
+
+def undominated(rows: HalfRows) -> Ints:
+    """Rows that no other of the same point beats or equals in both seconds and bytes."""
+    order = np.lexsort((rows.bytes, rows.seconds, rows.point))
+    keep: Bools = np.ones(len(order), dtype=bool)
+    least, here = np.inf, -1
+    for position, row in enumerate(order.tolist()):
+        point, held = int(rows.point[row]), float(rows.bytes[row])
+        least = np.inf if point != here else least
+        here = point
+        keep[position] = held < least
+        least = min(least, held)
+    return np.sort(order[keep])
+
+
+def _choose(model: cp_model.CpModel, rows: HalfRows) -> list[Any]:
+    chosen = [model.new_bool_var("") for _ in range(len(rows.point))]
+    model.add_exactly_one(chosen)
+    return chosen
+
+
+def _agree(model: cp_model.CpModel, a: list[Any], a_point: Ints, f: list[Any], f_point: Ints) -> None:
+    """On every point as many attention halves as FFN halves are chosen: none or one."""
+    sides: dict[int, tuple[list[Any], list[Any]]] = {}
+    for side, (rows, points) in enumerate(((a, a_point), (f, f_point))):
+        for row, point in zip(rows, points.tolist(), strict=True):
+            sides.setdefault(point, ([], []))[side].append(row)
+    for attention, ffn in sides.values():
+        model.add(sum(attention) == sum(ffn))
+
+
+def _whole(values: Floats) -> list[int]:
+    return [int(value) for value in np.rint(values).tolist()]
+
+
+def _solver() -> cp_model.CpSolver:
+    from ortools.sat.python import cp_model  # noqa: PLC0415
+
+    solver = cp_model.CpSolver()
+    solver.parameters.num_workers = 1
+    solver.parameters.random_seed = 0
+    return solver
+
+
+def solver_version() -> str:
+    """"CP-SAT of OR-Tools 9.15"."""
+    import ortools  # noqa: PLC0415
+
+    return f"CP-SAT of OR-Tools {ortools.__version__}"
