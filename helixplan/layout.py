@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -73,10 +74,10 @@ class Layouts:
     tpa: Ints
     tpf: Ints
     ep: Ints
-    dp: Ints | int = 1
-    pp: Ints | int = 1
-    exchange: Ints | int = AUTO
-    overlap_chunks: Ints | int = 0
+    dp: Ints = 1  # type: ignore[assignment]
+    pp: Ints = 1  # type: ignore[assignment]
+    exchange: Ints = AUTO  # type: ignore[assignment]
+    overlap_chunks: Ints = 0  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         arrays = [np.asarray(getattr(self, f.name)) for f in fields(self)]
@@ -142,7 +143,7 @@ def stage_bounds(layers: int, pp: int) -> tuple[tuple[int, int], ...]:
     """First and past-the-last layer of each pipeline stage: as even as can be, longer stages first."""
     short, longer = divmod(layers, pp)
     starts = [stage * short + min(stage, longer) for stage in range(pp + 1)]
-    return tuple(zip(starts, starts[1:], strict=False))
+    return tuple(pairwise(starts))
 
 
 def check_structure(model: Model, layout: Layout) -> None:
@@ -188,7 +189,7 @@ def coordinates(layout: Layout) -> Iterator[Coordinates]:
         yield Coordinates(rank, stage, dp, kvp, tpa, tpf, ep)
 
 
-def heads_held(model: Model, layout: Layout, place: Coordinates) -> dict[str, tuple[int, int]]:
+def heads_held(model: Model, layout: Layout, place: Coordinates) -> dict[str, list[int]]:
     """Half-open ranges of the heads a rank computes attention for, holds after the exchange, and caches keys of.
 
     Of the layers without a sliding window (those of a model that has only such layers otherwise).
@@ -205,9 +206,9 @@ def heads_held(model: Model, layout: Layout, place: Coordinates) -> dict[str, tu
     else:
         first_kv, last_kv = 0, 1
     return {
-        "query_heads": (place.tpa * queries, (place.tpa + 1) * queries),
-        "output_heads": (first_output, first_output + outputs),
-        "kv_heads": (first_kv, last_kv),
+        "query_heads": [place.tpa * queries, (place.tpa + 1) * queries],
+        "output_heads": [first_output, first_output + outputs],
+        "kv_heads": [first_kv, last_kv],
     }
 
 

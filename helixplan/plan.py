@@ -13,6 +13,7 @@ from helixplan.cost.memory import attention_memory, ffn_memory, memory_limit
 from helixplan.cost.shares import Shares
 from helixplan.cost.step import COMMUNICATION, PHASE_ORDER, Phase, attention_part, ffn_part
 from helixplan.errors import InputError
+from helixplan.inputs.model import MoE
 from helixplan.inputs.validation import parse_json, validate
 from helixplan.inputs.workload import Request
 from helixplan.layout import (
@@ -222,7 +223,7 @@ def to_json(document: dict[str, Any]) -> str:
 
     def value(item: Any, indent: str) -> str:
         if isinstance(item, dict) and len(item) > 1:
-            inner = [f'{indent}  {json.dumps(key)}: {value(item[key], indent + "  ")}' for key in sorted(item)]
+            inner = [f"{indent}  {json.dumps(key)}: {value(item[key], indent + '  ')}" for key in sorted(item)]
             return "{\n" + ",\n".join(inner) + f"\n{indent}}}"
         if isinstance(item, list) and item and isinstance(item[0], dict | list):
             inner = [f"{indent}  {json.dumps(entry, sort_keys=True)}" for entry in item]
@@ -307,7 +308,7 @@ def _merged(phases: list[Phase]) -> list[PlanPhase]:
             hbm_bytes=_one(phase.timing.hbm_bytes),
             flops=_one(phase.timing.flops),
             wire_bytes=_one(phase.timing.wire_bytes),
-            bound=phase.timing.bound,
+            bound=phase.timing.bound,  # type: ignore[arg-type]
         )
         for phase in listed
         if _one(phase.timing.seconds) != 0 or _one(phase.timing.wire_bytes) or _one(phase.timing.hbm_bytes)
@@ -424,7 +425,10 @@ def _components(case: Case) -> set[str]:
     """The components of weights that the model has and ``--weights`` sets."""
     parts = {"attention"}
     for _, ffn, _ in case.model.ffn_kinds:
-        parts |= {"experts"} | ({"shared"} if ffn.shared else set()) if hasattr(ffn, "experts") else {"dense"}
+        if isinstance(ffn, MoE):
+            parts |= {"experts", "shared"} if ffn.shared else {"experts"}
+        else:
+            parts.add("dense")
     return parts
 
 
@@ -463,14 +467,12 @@ def _ranks(case: Case, layout: Layout, batch: int) -> list[PlanRank]:
     shares = Shares(case, Layouts.of(layout), batch)
     stages = stage_bounds(case.model.layers, layout.pp)
     codes = shares.layouts.exchange
-    held = [
-        _one((attention_memory(shares, codes, stage) + ffn_memory(shares, stage)).total_bytes) for stage in range(layout.pp)
-    ]
+    held = [_one((attention_memory(shares, codes, stage) + ffn_memory(shares, stage)).total_bytes) for stage in range(layout.pp)]
     block = case.workload.kv_block_tokens
     return [
         PlanRank(
             **vars(place),
-            **{name: list(ends) for name, ends in heads_held(case.model, layout, place).items()},
+            **heads_held(case.model, layout, place),  # type: ignore[arg-type]
             kv_blocks=f"rank {place.kvp} of {layout.kvp}, {block} tokens",
             experts=list(experts_held(case.model, layout, place)),
             layers=list(stages[place.stage]),

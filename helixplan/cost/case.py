@@ -10,6 +10,7 @@ from helixplan.inputs.hardware import AttentionKernel, GemmKernel, GroupedGemmKe
 from helixplan.inputs.model import Attention, LatentAttention, Model, WeightPrecision
 from helixplan.inputs.workload import BYTES_PER_ELEMENT, Workload
 
+
 @dataclass(frozen=True)
 class Case:
     """What the cost functions ask about. ``hardware`` already shows the workload's clock.
@@ -25,7 +26,8 @@ class Case:
         math, flops = self.workload.attention_math, self.hardware.gpu.flops_per_s
         if math is not None and math not in flops:
             raise InputError(
-                f"got {math!r}, but {self.hardware.gpu.name} computes only in {', '.join(flops)}", field="attention_math"
+                f"got {math!r}, but {self.hardware.gpu.name} computes only in {', '.join(flops)}",
+                field="attention_math",
             )
 
     @cached_property

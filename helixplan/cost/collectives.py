@@ -85,7 +85,12 @@ def pipeline_hop(fabric: Fabric, reach: Amount, size: Amount) -> Timing:
 
 
 def overlapped(
-    attention_floor: Amount, attention: Amount, exchange_floor: Amount, exchange: Amount, handover: float, chunks: Amount
+    attention_floor: Amount,
+    attention: Amount,
+    exchange_floor: Amount,
+    exchange: Amount,
+    handover: float,
+    chunks: Amount,
 ) -> Amount:
     """HOP-B (Helix 2.1.3): the seconds of attention and exchange together, cut into ``chunks``.
 

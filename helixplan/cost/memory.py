@@ -56,7 +56,10 @@ def ffn_memory(shares: Shares, stage: int | None = None) -> Memory:
     total = Memory()
     for _, ffn, layers in case.model.ffn_kinds:
         if isinstance(ffn, MoE):
-            gemms = [ffn.router(hidden), *(ffn.shared.gemms(hidden, shares.ffn_group, component="shared") if ffn.shared else [])]
+            gemms = [
+                ffn.router(hidden),
+                *(ffn.shared.gemms(hidden, shares.ffn_group, component="shared") if ffn.shared else []),
+            ]
             experts = ceil_div(ffn.experts, shares.ep) * ffn.expert_elements(hidden, shares.tpf)
             weights = _gemm_bytes(shares, gemms) + experts * BYTES_PER_ELEMENT[case.precision.experts]
         else:

@@ -34,9 +34,7 @@ def gemm(case: Case, requests: Amount, matrix: Gemm, dtype: str) -> Timing:
     reduction = kernel.reduction_us * MICRO * matrix.k / 1024
     # np.hypot guards against overflow that cannot happen here, at five times the time.
     seconds = kernel.floor_us * MICRO + np.sqrt((roof / kernel.efficiency) ** 2 + reduction**2)
-    return Timing(
-        seconds, moved, flops, memory_s=memory_s / kernel.efficiency, compute_s=compute_s / kernel.efficiency
-    )
+    return Timing(seconds, moved, flops, memory_s=memory_s / kernel.efficiency, compute_s=compute_s / kernel.efficiency)
 
 
 def grouped_gemm(
@@ -88,7 +86,8 @@ def attention_core(
     moved = kv + query_and_output
     memory_s = moved / (kernel.memory_efficiency * gpu.memory_bytes_per_s)
     compute_s = flops / (kernel.math_efficiency * gpu.flops_per_s[math])
-    factor, by_head = 1.0, 0.0
+    factor: Amount = 1.0
+    by_head: Amount = 0.0
     if isinstance(kernel, LatentAttentionKernel):
         factor = np.where(np.asarray(query_heads) == 32, kernel.factor_at_32_heads, 1.0)
         by_head = kernel.head_us * MICRO * query_heads / 1024

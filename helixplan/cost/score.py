@@ -13,6 +13,7 @@ from helixplan.cost.step import Part, attention_part, ffn_part
 from helixplan.layout import Layouts
 from helixplan.numeric import Bools, Floats, Ints, blocks, distinct_rows
 
+
 @dataclass(frozen=True)
 class Scores:
     """Arrays of length M, one entry a layout. Seconds, bytes, tokens a second."""

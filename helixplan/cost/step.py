@@ -84,9 +84,7 @@ def attention_part(case: Case, layouts: Layouts, batch: Amount) -> AttentionPart
         latent, few = _core_phases(shares, np.where(exchange == AUTO, LATENT, exchange))
         value, many = _core_phases(shares, np.where(exchange == AUTO, VALUE, exchange))
         first = (exchange == LATENT) | ((exchange == AUTO) & (_seconds(latent) <= _seconds(value)))
-        phases += [
-            replace(one, timing=one.timing.where(first, other.timing)) for one, other in zip(latent, value, strict=True)
-        ]
+        phases += [replace(one, timing=one.timing.where(first, other.timing)) for one, other in zip(latent, value, strict=True)]
         exchange, chunks = np.where(first, LATENT, VALUE), np.where(first, few, many)
     else:
         core, chunks = _core_phases(shares, exchange)
@@ -202,9 +200,7 @@ def _exchange(
     return timing, merged.times(np.where(shares.kvp > 1, 1.0, 0.0)), chunks
 
 
-def _chunks(
-    shares: Shares, floor: float, core: Floats, exchange_floor: Floats, exchange: Floats, handover: float
-) -> Floats:
+def _chunks(shares: Shares, floor: float, core: Floats, exchange_floor: Floats, exchange: Floats, handover: float) -> Floats:
     """HOP-B's chunks: as the layouts say, else the best that the workload's ``overlap`` allows."""
     most, overlap = shares.group_requests, shares.case.workload.overlap
     asked = np.asarray(shares.layouts.overlap_chunks, dtype=float)
@@ -285,9 +281,5 @@ def _expert_communication(shares: Shares, moe: MoE, pairs: Floats) -> tuple[Timi
     dispatch = all_to_all(fabric, shares.ep, shares.ffn_group, sent * DISPATCH_BYTES)
     between = all_reduce(fabric, shares.tpf, shares.tpf, pairs * hidden * ACTIVATION_BYTES)
     combine = between + all_to_all(fabric, shares.ep, shares.ffn_group, sent * ACTIVATION_BYTES)
-    dispatches = (
-        (shares.dp > 1)
-        & (shares.ep > 1)
-        & (dispatch.seconds + combine.seconds < before.seconds + after.seconds)
-    )
+    dispatches = (shares.dp > 1) & (shares.ep > 1) & (dispatch.seconds + combine.seconds < before.seconds + after.seconds)
     return dispatch.where(dispatches, before), combine.where(dispatches, after)

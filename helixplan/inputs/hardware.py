@@ -183,6 +183,35 @@ class HardwareFile(_Strict):
     kernels: KernelConstants
 
 
+class InheritedKernels(_Strict):
+    """``[kernels]`` that takes whatever it does not say from the bundled profile it names."""
+
+    calibrated: bool
+    source: str
+    inherit: str
+    attention: dict[Literal["bf16", "fp8"], AttentionKernel] | None = None
+    latent_attention: dict[Literal["bf16", "fp8"], LatentAttentionKernel] | None = None
+    gemm: dict[Literal["bf16", "fp8", "nvfp4"], GemmKernel] | None = None
+    grouped_gemm: dict[Literal["bf16", "fp8", "nvfp4", "mxfp4"], list[GroupedGemmKernel]] | None = None
+    all_to_all: Collective | None = None
+    all_gather: Collective | None = None
+    all_reduce: AllReduce | None = None
+    overheads: Overheads | None = None
+
+
+class ProfileFile(_Strict):
+    """A hardware profile's TOML as it is written: ``HardwareFile`` before inheritance."""
+
+    model_config = HardwareFile.model_config
+
+    name: str
+    description: str
+    gpu: GpuFile
+    domain: DomainFile
+    scale_out: ScaleOutFile | None = None
+    kernels: KernelConstants | InheritedKernels
+
+
 @dataclass(frozen=True)
 class Gpu:
     """One GPU: bytes, bytes a second and dense FLOP/s by arithmetic."""

@@ -108,14 +108,14 @@ def _keys_at(data: Any, location: tuple[Any, ...]) -> list[str]:
 
 def _fields_at(schema: type[BaseModel], location: list[str]) -> list[str]:
     """The keys ``schema`` knows at ``location``, through nested models, dictionaries and lists of them."""
-    here: Any = schema
+    here: type[BaseModel] | None = schema
     for part in location:
-        if isinstance(here, type) and issubclass(here, BaseModel):
-            names = {field.alias or name: field.annotation for name, field in here.model_fields.items()}
-            here = _model_in(names.get(part))
         if here is None:
             return []
-    return [f.alias or name for name, f in here.model_fields.items()] if isinstance(here, type) else []
+        # A part that is no field is the key of a dictionary or the index of a list: the schema stays the same.
+        if part in here.model_fields:
+            here = _model_in(here.model_fields[part].annotation)
+    return [] if here is None else list(here.model_fields)
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

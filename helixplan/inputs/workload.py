@@ -86,7 +86,11 @@ class Workload:
 
     def __post_init__(self) -> None:
         whole(self.context_tokens, 1, MAX_CONTEXT, "context_tokens")
-        for name, allowed in (("weight_dtype", WEIGHT_DTYPES), ("kv_dtype", KV_DTYPES), ("attention_math", MATH_DTYPES)):
+        for name, allowed in (
+            ("weight_dtype", WEIGHT_DTYPES),
+            ("kv_dtype", KV_DTYPES),
+            ("attention_math", MATH_DTYPES),
+        ):
             if getattr(self, name) is not None:
                 choice(getattr(self, name), allowed, name)
         choice(self.kernels, KERNELS, "kernels")

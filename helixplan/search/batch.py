@@ -282,7 +282,6 @@ class Narrowing:
         best = (self.best or pairs)[slice(0, self.keep)]
         return Narrowed(at_low.key, at_low.low, attention, ffn, pairs, best, covered, points)
 
-
     def _field(self, points: Gaps) -> Ints:
         """The points that go to the solver: every one that may hold a best layout, and the next best besides."""
         can = points.hopeful & np.isfinite(points.ttl_s)
@@ -292,7 +291,8 @@ class Narrowing:
         return np.flatnonzero(self._promising(points) | (np.isin(np.arange(len(gpus)), next_best) & can))
 
 
-NO_HALVES = Halved(*[np.zeros(0, dtype=np.int64)] * 2, *[np.zeros(0)] * 2, *[np.zeros(0, dtype=np.int64)] * 2)
+_NO_ROWS, _NO_NUMBERS = np.zeros(0, dtype=np.int64), np.zeros(0)
+NO_HALVES = Halved(_NO_ROWS, _NO_ROWS, _NO_NUMBERS, _NO_NUMBERS, _NO_ROWS, _NO_ROWS)
 
 
 def _attention_bytes(shares: Shares) -> Floats:

@@ -14,7 +14,7 @@ from helixplan.cost.step import attention_part, ffn_part
 from helixplan.errors import Conflict
 from helixplan.inputs.workload import BYTES_PER_ELEMENT, MAX_GPUS, Request
 from helixplan.layout import Layout, Layouts
-from helixplan.numeric import Floats, Ints, blocks
+from helixplan.numeric import Bools, Floats, Ints, blocks
 from helixplan.search.optimum import feasible, find_optimum
 from helixplan.search.rules import AttentionRule, FfnRule, Rule, families_named
 from helixplan.search.solver import smallest_conflict
@@ -106,13 +106,11 @@ def _candidates(case: Case, request: Request) -> _Candidates:
     return _Candidates(names, *(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
-def _broken(
-    case: Case, request: Request, names: list[str], rules: tuple[Rule, ...], rows: Layouts, kind: type[Rule]
-) -> Ints:
+def _broken(case: Case, request: Request, names: list[str], rules: tuple[Rule, ...], rows: Layouts, kind: type[Rule]) -> Ints:
     """A bit for each assumption that each half breaks.  -> (M,)"""
     bits = np.zeros(len(rows), dtype=np.int64)
 
-    def mark(name: str, broken: object) -> None:
+    def mark(name: str, broken: Bools) -> None:
         np.bitwise_or(bits, np.where(broken, 1 << names.index(name), 0), out=bits)
 
     for rule in rules:
@@ -282,8 +280,8 @@ def _longest_context(case: Case, request: Request) -> int | None:
     while high - low > max(1, low // 2000):
         middle = round(math.sqrt(low * high)) if high > 4 * low else (low + high) // 2
         low, high = (middle, high) if works(middle) else (low, middle)
-    digits = 10 ** max(0, len(str(low)) - 3)
-    return low // digits * digits
+    step = int(10 ** max(0, len(str(low)) - 3))
+    return low // step * step
 
 
 def _ttl(case: Case, layout: Layout, batch: int) -> float:

@@ -80,7 +80,7 @@ def break_ties(space: Space, request: Request, pairs: Pairs) -> int:
 
     def least(values: Ints) -> Ints:
         lowest = values[left].min()
-        return left[values[left] <= lowest + TIE * abs(lowest)]
+        return np.asarray(left[values[left] <= lowest + TIE * abs(lowest)])
 
     order = (
         primary(request.goal, pairs.ttl_s, gpus, pairs.batch),

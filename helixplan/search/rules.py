@@ -48,8 +48,9 @@ TPA_WITHIN_KV_HEADS = AttentionRule(
 SCALE_OUT_LINK = AttentionRule(
     "scale-out-link",
     "a replica larger than a domain of the fast link needs a scale-out link, and the profile names none",
-    lambda case, a: (case.hardware.interconnect.scale_out_bytes_per_s is not None)
-    | (a.gpus <= case.hardware.interconnect.domain_gpus),
+    lambda case, a: (
+        (case.hardware.interconnect.scale_out_bytes_per_s is not None) | (a.gpus <= case.hardware.interconnect.domain_gpus)
+    ),
 )
 EP_WITHIN_EXPERTS = FfnRule(
     "ep-within-experts",
@@ -125,8 +126,7 @@ def kept(rules: tuple[Rule, ...], kind: type[Rule], case: Case, rows: Layouts) -
 def broken_rules(case: Case, layout: Layout, family: Family) -> list[Rule]:
     """The rules of a family that one layout does not keep."""
     row = Layouts.of(layout)
-    broken = [rule for rule in family.rules if not np.all(rule.holds(case, row))]
-    return broken
+    return [rule for rule in family.rules if not np.all(rule.holds(case, row))]
 
 
 def family_of(case: Case, layout: Layout) -> Family | None:

@@ -8,6 +8,7 @@ then linear sums of the two. All coefficients are whole numbers, with one worker
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class Solution:
 
 def solve(attention: HalfRows, ffn: HalfRows, memory_limit: float, ttl_limit_s: float | None, scale: float) -> Solution:
     """The pair of halves with the least objective (in units of ``scale``, a positive number) and the proof of it."""
-    from ortools.sat.python import cp_model  # noqa: PLC0415 - a third of a second, only for a search
+    from ortools.sat.python import cp_model
 
     model = cp_model.CpModel()
     a, f = _choose(model, attention), _choose(model, ffn)
@@ -80,7 +81,7 @@ def smallest_conflict(broken: Ints, members: int, preference: list[int]) -> list
     ``broken`` holds a bit for each assumption a candidate breaks, every distinct combination once; ``preference`` says, for
     each of the ``members`` assumptions, how early it is to be named where several sets are as small.
     """
-    from ortools.sat.python import cp_model  # noqa: PLC0415
+    from ortools.sat.python import cp_model
 
     model = cp_model.CpModel()
     named = [model.new_bool_var("") for _ in range(members)]
@@ -129,7 +130,7 @@ def _whole(values: Floats) -> list[int]:
 
 
 def _solver() -> cp_model.CpSolver:
-    from ortools.sat.python import cp_model  # noqa: PLC0415
+    from ortools.sat.python import cp_model
 
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
@@ -138,7 +139,5 @@ def _solver() -> cp_model.CpSolver:
 
 
 def solver_version() -> str:
-    """"CP-SAT of OR-Tools 9.15"."""
-    import ortools  # noqa: PLC0415
-
-    return f"CP-SAT of OR-Tools {ortools.__version__}"
+    """ "CP-SAT of OR-Tools 9.15"."""
+    return f"CP-SAT of OR-Tools {version('ortools')}"

@@ -53,7 +53,8 @@ class Space:
         """Whole layouts of each key, exchange and batch apart."""
         key = np.repeat(np.arange(self.keys), self.attention.count)
         pairs = np.unique(np.stack([key, self.attention.rows.kvp]), axis=1)
-        return np.bincount(pairs[0], minlength=self.keys) * self.ffn.count
+        splits: Ints = np.bincount(pairs[0], minlength=self.keys)
+        return splits * self.ffn.count
 
     def whole(self, attention_rows: Ints, ffn_rows: Ints) -> Layouts:
         """The layouts that pairs of halves make."""

@@ -1,0 +1,184 @@
+"""``helixplan models``, ``helixplan hardware`` and ``helixplan schema``: what there is, and the formats of files."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from helixplan.cli import options, show
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from helixplan.inputs.hardware import Hardware
+    from helixplan.inputs.model import Model
+
+models = typer.Typer(no_args_is_help=True, help="The bundled models, and what a config.json says.")
+hardware = typer.Typer(no_args_is_help=True, help="The bundled systems, and what a profile says.")
+
+
+class Schema(StrEnum):
+    """The file formats that have a JSON Schema."""
+
+    PLAN = "plan"
+    MODEL = "model"
+    HARDWARE = "hardware"
+
+
+def schema(name: Annotated[Schema, typer.Argument(help="Which format.")]) -> None:
+    """Print the JSON Schema of a file format."""
+    if name is Schema.PLAN:
+        from helixplan.plan import Plan as Described
+    elif name is Schema.MODEL:
+        from helixplan.inputs.huggingface import ConfigFile as Described  # type: ignore[assignment]
+    else:
+        from helixplan.inputs.hardware import ProfileFile as Described  # type: ignore[assignment]
+    document = Described.model_json_schema() | {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    show.result(json.dumps(document, indent=2, sort_keys=True))
+
+
+@models.command("list")
+def list_models(output_format: options.OutputFormat = options.Format.TABLE) -> None:
+    """List the bundled models."""
+    from helixplan.inputs.catalog import bundled_models
+    from helixplan.inputs.huggingface import load_model
+
+    _table([_model_facts(load_model(name)) for name in bundled_models()], MODEL_COLUMNS, output_format)
+
+
+@models.command("show")
+def show_model(model: options.ModelName, output_format: options.OutputFormat = options.Format.TABLE) -> None:
+    """Show what helixplan understands of a model."""
+    from helixplan.inputs.huggingface import load_model
+
+    _record(_model_record(load_model(model)), output_format)
+
+
+@hardware.command("list")
+def list_hardware(output_format: options.OutputFormat = options.Format.TABLE) -> None:
+    """List the bundled systems."""
+    from helixplan.inputs.catalog import bundled_hardware
+    from helixplan.inputs.hardware import load_hardware
+
+    _table([_hardware_facts(load_hardware(name)) for name in bundled_hardware()], HARDWARE_COLUMNS, output_format)
+
+
+@hardware.command("show")
+def show_hardware(profile: options.HardwareName, output_format: options.OutputFormat = options.Format.TABLE) -> None:
+    """Show a profile: every number with its source."""
+    from helixplan.inputs.hardware import load_hardware
+
+    _record(load_hardware(profile).file.model_dump(mode="json", exclude_none=True), output_format)
+
+
+MODEL_COLUMNS = ("name", "parameters", "active", "layers", "attention", "FFN", "KV B/token fp8")
+HARDWARE_COLUMNS = ("name", "GPU", "domain", "GB", "TB/s", "link GB/s", "scale-out GB/s", "kernels")
+
+
+def _model_facts(model: Model) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "parameters": f"{model.parameters / 1e9:.1f}B",
+        "active": f"{model.active_parameters / 1e9:.1f}B",
+        "layers": model.layers,
+        "attention": " + ".join(sorted({_attention_words(attention) for _, attention, _ in model.attention_kinds})),
+        "FFN": " + ".join(sorted({_ffn_words(ffn) for _, ffn, _ in model.ffn_kinds})),
+        "KV B/token fp8": round(model.kv_bytes_per_token("fp8")),
+    }
+
+
+def _attention_words(attention: Any) -> str:
+    if hasattr(attention, "kv_rank"):
+        return f"MLA {attention.query_heads}"
+    window = f" window {attention.window}" if attention.window else ""
+    return f"GQA {attention.query_heads}/{attention.kv_heads}{window}"
+
+
+def _ffn_words(ffn: Any) -> str:
+    if not hasattr(ffn, "experts"):
+        return "dense"
+    return f"{ffn.experts_per_token}/{ffn.experts}" + (" + shared" if ffn.shared_width else "")
+
+
+def _model_record(model: Model) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {
+        "name": model.name,
+        "sha256": model.sha256,
+        "parameters": model.parameters,
+        "active_parameters": model.active_parameters,
+        "max_context": model.max_context,
+        "hidden": model.hidden,
+        "vocabulary": model.vocabulary,
+        "kv_bytes_per_token": {dtype: model.kv_bytes_per_token(dtype) for dtype in ("bf16", "fp8", "nvfp4")},
+        "weights": {part: model.precision.of(part) for part in ("attention", "dense", "experts", "shared", "router")},
+        "groups": [
+            {
+                "name": group.name,
+                "layers": len(group.layers),
+                "attention": {"kind": type(group.attention).__name__, **asdict(group.attention)},
+                "ffn": {"kind": type(group.ffn).__name__, **asdict(group.ffn)},
+            }
+            for group in model.groups
+        ],
+    }
+
+
+def _hardware_facts(system: Hardware) -> dict[str, Any]:
+    wires, gpu = system.interconnect, system.gpu
+    across = wires.scale_out_bytes_per_s
+    return {
+        "name": system.name,
+        "GPU": gpu.name,
+        "domain": wires.domain_gpus,
+        "GB": round(gpu.memory_bytes / 1e9, 1),
+        "TB/s": round(gpu.memory_bytes_per_s / 1e12, 2),
+        "link GB/s": round(wires.domain_bytes_per_s / 1e9),
+        "scale-out GB/s": "none" if across is None else round(across / 1e9),
+        "kernels": "calibrated" if system.file.kernels.calibrated else "uncalibrated",
+    }
+
+
+def _table(rows: list[dict[str, Any]], names: Sequence[str], output_format: options.Format) -> None:
+    if output_format is options.Format.JSON:
+        show.result(json.dumps(rows, indent=2, sort_keys=True))
+        return
+    cells = [[str(row[name]) for name in names] for row in rows]
+    if output_format is options.Format.MARKDOWN:
+        from helixplan.report.markdown import table
+
+        show.result(table(names, cells))
+    else:
+        from helixplan.report.terminal import columns
+
+        show.view(columns(names, cells, left=1))
+
+
+def _record(record: dict[str, Any], output_format: options.Format) -> None:
+    """One thing, field by field; a number with a source is one line."""
+    if output_format is options.Format.JSON:
+        show.result(json.dumps(record, indent=2, sort_keys=True))
+        return
+    lines = list(_lines(record, ""))
+    if output_format is options.Format.MARKDOWN:
+        from helixplan.report.markdown import table
+
+        show.result(table(("field", "value"), lines))
+    else:
+        from helixplan.report.terminal import pairs
+
+        show.view(pairs(lines))
+
+
+def _lines(value: Any, path: str) -> list[tuple[str, str]]:
+    if isinstance(value, dict) and value.keys() == {"value", "source"}:
+        return [(path, f"{value['value']:g} ({value['source']})")]
+    if isinstance(value, dict):
+        return [line for key, item in value.items() for line in _lines(item, f"{path}.{key}" if path else str(key))]
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return [line for index, item in enumerate(value) for line in _lines(item, f"{path}[{index}]")]
+    return [(path, str(value))]

@@ -1,0 +1,48 @@
+"""Writes result files: whole or not at all, and never over another unasked."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from helixplan.errors import InputError
+
+
+def check_writable(path: Path, *, force: bool) -> None:
+    """Raises InputError before any work is done where ``write_atomically`` could not succeed."""
+    folder = path.parent
+    if path.is_dir():
+        raise InputError("is a folder; name a file", file=str(path), field="--output")
+    if path.exists() and not path.is_file():
+        raise InputError("is not a plain file", file=str(path), field="--output")
+    if path.exists() and not force:
+        raise InputError("exists already; add --force to replace it", file=str(path), field="--output")
+    if not folder.is_dir():
+        raise InputError(f"the folder {str(folder)!r} does not exist", file=str(path), field="--output")
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"the folder {str(folder)!r} cannot be written", file=str(path), field="--output")
+
+
+def write_atomically(path: Path, text: str, *, force: bool) -> None:
+    """``text`` as the file's whole content. Raises InputError where it exists without ``force``, or cannot be written."""
+    check_writable(path, force=force)
+    target = path.resolve()
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+            mask = os.umask(0)
+            os.umask(mask)
+            os.chmod(temporary, 0o666 & ~mask)
+            if force:
+                os.replace(temporary, target)
+            else:
+                os.link(temporary, target)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    except FileExistsError:
+        raise InputError("exists already; add --force to replace it", file=str(path), field="--output") from None
+    except OSError as error:
+        raise InputError(f"cannot be written ({error.strerror or error})", file=str(path), field="--output") from None

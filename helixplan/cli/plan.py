@@ -1,0 +1,49 @@
+"""``helixplan plan``: the best layout, proved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from helixplan.cli import options, show
+from helixplan.cli.files import check_writable, write_atomically
+from helixplan.errors import InfeasibleError
+
+
+@options.takes(options.MODELLING, options.SEARCH)
+def plan(
+    model: options.ModelName,
+    hardware: options.HardwareName,
+    objective: Annotated[
+        str | None,
+        typer.Option(help="throughput, interactivity, users or gpus. Default: throughput with --ttl, else interactivity."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Also write the plan's JSON to this file.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the output file if it exists.")] = False,
+    output_format: options.OutputFormat = options.Format.TABLE,
+    **given: Any,
+) -> None:
+    """Find the best layout for a model on a system, with the proof that no allowed one is better."""
+    from helixplan.api import plan_case
+    from helixplan.cost.case import pose
+    from helixplan.inputs.hardware import load_hardware
+    from helixplan.inputs.huggingface import load_model
+    from helixplan.inputs.workload import Workload
+
+    if output is not None:
+        check_writable(output, force=force)
+    asked = options.request(given, objective)
+    work = Workload(options.context_tokens(given), **options.modelling(given))
+    case = pose(load_model(model), load_hardware(hardware), work)
+    try:
+        found = plan_case(case, asked)
+    except InfeasibleError as error:
+        show.infeasible(error, output_format)
+        raise typer.Exit(3) from None
+    if output is not None:
+        write_atomically(output, found.to_json(), force=force)
+    show.plan(found, output_format)
+    if output is not None:
+        show.note(f"wrote {output}")

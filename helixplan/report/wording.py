@@ -1,0 +1,108 @@
+"""The facts of a plan in words, once, for every view."""
+
+from __future__ import annotations
+
+from helixplan.plan import Plan, PlanAlternative, PlanLayout, PlanPhase
+from helixplan.units import format_bytes, format_context, format_count, format_seconds
+
+ALTERNATIVE_COLUMNS = ("GPUs", "KVPxTPAxDP", "TPFxEP", "PP", "batch", "TTL", "tok/s/user", "tok/s/GPU", "GB/GPU")
+PHASE_COLUMNS = ("phase", "layers", "time", "share", "bound by")
+
+
+def headline(plan: Plan) -> str:
+    """Model, system, context, and what was asked."""
+    asked = f"{plan.model.name} on {plan.hardware.name}, {format_context(plan.workload.context_tokens)} tokens of context"
+    if plan.workload.ttl_limit_s is not None:
+        asked += f", TTL at most {format_seconds(plan.workload.ttl_limit_s)}"
+    return asked + (f": best {plan.workload.objective}" if plan.workload.objective else ": estimate")
+
+
+def facts(plan: Plan) -> list[tuple[str, str]]:
+    """What a user came for, a line each."""
+    layout, cost, memory, work = plan.layout, plan.cost, plan.memory, plan.workload
+    stages = f", in {layout.pp} pipeline stages" if layout.pp > 1 else ""
+    lines = [
+        ("GPUs", f"{layout.gpus}{stages} ({layout.family} family)"),
+        ("attention", f"KVP {layout.kvp} x TPA {layout.tpa} x DP {layout.dp}"),
+        ("FFN", f"TPF {layout.tpf} x EP {layout.ep}"),
+        ("batch", f"{format_count(layout.batch)} concurrent requests"),
+        ("exchange", exchange(layout)),
+        ("TTL", f"{format_seconds(cost.ttl_s)} (speed of light {format_seconds(cost.ttl_ideal_s)})"),
+        ("throughput", f"{cost.tokens_per_s_per_user:.4g} tokens/s/user, {cost.tokens_per_s_per_gpu:.4g} tokens/s/GPU"),
+        ("exposed comm.", f"{format_seconds(cost.exposed_communication_s)} of a step"),
+        (
+            "memory/GPU",
+            f"{format_bytes(memory.total_bytes)} of {format_bytes(memory.limit_bytes)} allowed: "
+            f"weights {format_bytes(memory.weights_bytes)}, KV cache {format_bytes(memory.kv_cache_bytes)}, "
+            f"buffers {format_bytes(memory.buffers_bytes)}, workspace {format_bytes(memory.workspace_bytes)}",
+        ),
+        ("precision", f"weights {weights(plan)}, KV {work.kv_dtype}, attention arithmetic {work.attention_math}"),
+    ]
+    if plan.broken_rules is not None:
+        lines.append(("breaks", ", ".join(plan.broken_rules) or "no rule of Helix's"))
+    if plan.proof is not None:
+        lines.append(("proof", proof(plan)))
+    return lines
+
+
+def weights(plan: Plan) -> str:
+    """One dtype, or each component's."""
+    if plan.workload.weight_dtype != "mixed":
+        return plan.workload.weight_dtype
+    return ", ".join(f"{part} {dtype}" for part, dtype in plan.workload.weight_dtypes.items())
+
+
+def exchange(layout: PlanLayout) -> str:
+    if layout.kvp == 1:
+        return "none: one KVP rank holds the whole context"
+    overlapped = f"HOP-B in {layout.overlap_chunks} chunks" if layout.overlap == "hop-b" else "not overlapped"
+    return f"{layout.exchange} all-to-all over {layout.kvp} KVP ranks, {overlapped}"
+
+
+def proof(plan: Plan) -> str:
+    found = plan.proof
+    assert found is not None
+    if found.status != "optimal":
+        return f"{found.status}: objective {found.objective:.6g}, bound {found.bound:.6g} {found.unit}"
+    return (
+        f"optimal: of {format_count(found.candidates)} layouts and batches none has better than "
+        f"{found.objective:.4g} {found.unit} ({found.solver})"
+    )
+
+
+def sources(plan: Plan) -> list[str]:
+    """Where the numbers come from."""
+    hardware = plan.hardware
+    clock = "ideal clock: datasheet rates alone" if hardware.floor_scale == 0 else hardware.calibration
+    scaled = f" at floor scale {hardware.floor_scale:g}" if 0 < hardware.floor_scale < 1 else ""
+    return [
+        f"kernels{scaled}: {clock}",
+        f"datasheet: helixplan hardware show {hardware.name}; cost model {plan.cost_model_version} (docs/cost-model.md)",
+    ]
+
+
+def alternative_row(option: PlanLayout, found: Plan | PlanAlternative) -> tuple[str, ...]:
+    """A layout's line in the table of the next best."""
+    if isinstance(found, Plan):
+        ttl, user, gpu = found.cost.ttl_s, found.cost.tokens_per_s_per_user, found.cost.tokens_per_s_per_gpu
+        held = found.memory.total_bytes
+    else:
+        ttl, user, gpu, held = found.ttl_s, found.tokens_per_s_per_user, found.tokens_per_s_per_gpu, found.memory_bytes
+    return (
+        str(option.gpus),
+        f"{option.kvp}x{option.tpa}x{option.dp}",
+        f"{option.tpf}x{option.ep}",
+        str(option.pp),
+        format_count(option.batch),
+        format_seconds(ttl),
+        f"{user:.4g}",
+        f"{gpu:.4g}",
+        f"{held / 1e9:.1f}",
+    )
+
+
+def phase_row(phase: PlanPhase, plan: Plan) -> tuple[str, ...]:
+    """A phase's line in the table of where a token's time goes."""
+    name = f"{phase.name} ({phase.group})" if phase.group else phase.name
+    share = phase.seconds / plan.cost.ttl_s
+    return name, str(phase.layers), format_seconds(phase.seconds), f"{share:.1%}", phase.bound
