@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from helixplan.inputs.huggingface import load_model
     from helixplan.inputs.model import Model
     from helixplan.layout import Layout, Layouts
-    from helixplan.plan import Plan
+    from helixplan.plans import Plan
 
 __all__ = [
     "Hardware",
@@ -48,7 +48,7 @@ _HOMES = {
     "inputs.huggingface": ("load_model",),
     "inputs.model": ("Model",),
     "layout": ("Layout", "Layouts"),
-    "plan": ("Plan",),
+    "plans": ("Plan",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -14,7 +14,7 @@ from helixplan.inputs.model import Model
 from helixplan.inputs.workload import MAX_BATCH, Request, Workload, whole
 from helixplan.layout import Layout, Layouts, check_structure, whole_heads
 from helixplan.numeric import Ints
-from helixplan.plan import Plan, Relaxation, evaluate, make_plan, relaxation
+from helixplan.plans import Plan, Relaxation, evaluate, make_plan, relaxation
 from helixplan.search.infeasible import find_conflict, find_relief
 from helixplan.search.optimum import find_optimum
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from helixplan.plan import Relaxation
+    from helixplan.plans import Relaxation
 
 
 class HelixplanError(Exception):

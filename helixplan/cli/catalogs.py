@@ -31,7 +31,7 @@ class Schema(StrEnum):
 def schema(name: Annotated[Schema, typer.Argument(help="Which format.")]) -> None:
     """Print the JSON Schema of a file format."""
     if name is Schema.PLAN:
-        from helixplan.plan import Plan as Described
+        from helixplan.plans import Plan as Described
     elif name is Schema.MODEL:
         from helixplan.inputs.huggingface import ConfigFile as Described  # type: ignore[assignment]
     else:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from helixplan.errors import InfeasibleError
-    from helixplan.plan import Plan
+    from helixplan.plans import Plan
 
 
 def result(text: str) -> None:
@@ -51,7 +51,7 @@ def plan(found: Plan, output_format: Format) -> None:
 def infeasible(error: InfeasibleError, output_format: Format) -> None:
     """The conflict and the relaxations, as the result that they are."""
     if output_format is Format.JSON:
-        from helixplan.plan import to_json
+        from helixplan.plans import to_json
 
         document = {
             "status": "infeasible",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -239,8 +239,8 @@ class Hardware:
     name: str
     gpu: Gpu
     interconnect: Interconnect
-    kernels: KernelConstants
-    file: HardwareFile
+    kernels: KernelConstants = field(repr=False)
+    file: HardwareFile = field(repr=False)
     floor_scale: float = 1.0
 
     @property

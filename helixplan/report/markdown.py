@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from helixplan.errors import InfeasibleError
-from helixplan.plan import Plan
+from helixplan.plans import Plan
 from helixplan.report import wording
 from helixplan.units import format_seconds
 

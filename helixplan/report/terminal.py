@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from helixplan.errors import InfeasibleError
-from helixplan.plan import Plan
+from helixplan.plans import Plan
 from helixplan.report import wording
 from helixplan.units import format_seconds
 

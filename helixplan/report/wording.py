@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from helixplan.plan import Plan, PlanAlternative, PlanLayout, PlanPhase
+from helixplan.plans import Plan, PlanAlternative, PlanLayout, PlanPhase
 from helixplan.units import format_bytes, format_context, format_count, format_seconds
 
 ALTERNATIVE_COLUMNS = ("GPUs", "KVPxTPAxDP", "TPFxEP", "PP", "batch", "TTL", "tok/s/user", "tok/s/GPU", "GB/GPU")

@@ -53,8 +53,9 @@ class Space:
         """Whole layouts of each key, exchange and batch apart."""
         key = np.repeat(np.arange(self.keys), self.attention.count)
         pairs = np.unique(np.stack([key, self.attention.rows.kvp]), axis=1)
-        splits: Ints = np.bincount(pairs[0], minlength=self.keys)
-        return splits * self.ffn.count
+        splits: Ints = np.bincount(pairs[0], minlength=self.keys).astype(np.int64)
+        whole: Ints = splits * self.ffn.count
+        return whole
 
     def whole(self, attention_rows: Ints, ffn_rows: Ints) -> Layouts:
         """The layouts that pairs of halves make."""

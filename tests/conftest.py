@@ -1,0 +1,117 @@
+"""What several test modules need: small models and profiles, made by hand or by hypothesis, and the program as a user runs it."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import helixplan as hp
+
+ROOT = Path(__file__).parent.parent
+settings.register_profile("ci", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+settings.load_profile("ci")
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def r1() -> hp.Model:
+    return hp.load_model("deepseek-r1")
+
+
+@pytest.fixture(scope="session")
+def llama() -> hp.Model:
+    return hp.load_model("llama-3.1-405b")
+
+
+@pytest.fixture(scope="session")
+def gb200() -> hp.Hardware:
+    return hp.load_hardware("gb200-nvl72")
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Run:
+    """Runs helixplan as a process of its own, in an empty folder."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        import os
+
+        return subprocess.run(
+            [sys.executable, "-m", "helixplan", *arguments],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONWARNINGS": "error", **environment},
+            timeout=120,
+            check=False,
+        )
+
+    return run
+
+
+GPU_PROFILE = tomllib.loads((ROOT / "hardware_profiles" / "gb200-nvl72.toml").read_text())
+
+
+def profile(**changes: Any) -> dict[str, Any]:
+    """gb200's profile with some values changed, named by dotted paths written with double underscores."""
+    data = copy.deepcopy(GPU_PROFILE)
+    for path, value in changes.items():
+        *folders, last = path.split("__")
+        place = data
+        for folder in folders:
+            place = place[folder]
+        if value is None:
+            del place[last]
+        elif isinstance(place.get(last), dict) and "value" in place[last]:
+            place[last]["value"] = value
+        else:
+            place[last] = value
+    return data
+
+
+def llama_config(**changes: Any) -> dict[str, Any]:
+    """A small GQA model; keys given as None are left out."""
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "hidden_size": 512,
+        "intermediate_size": 1024,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+        "head_dim": 64,
+        "vocab_size": 1000,
+        **changes,
+    }
+    return {key: value for key, value in config.items() if value is not None}
+
+
+def deepseek_config(**changes: Any) -> dict[str, Any]:
+    """A small MLA model with a leading dense layer and a shared expert."""
+    config = {
+        "architectures": ["DeepseekV3ForCausalLM"],
+        "hidden_size": 512,
+        "intermediate_size": 1024,
+        "moe_intermediate_size": 256,
+        "num_hidden_layers": 4,
+        "first_k_dense_replace": 1,
+        "num_attention_heads": 8,
+        "kv_lora_rank": 128,
+        "q_lora_rank": 256,
+        "qk_nope_head_dim": 64,
+        "qk_rope_head_dim": 32,
+        "v_head_dim": 64,
+        "n_routed_experts": 12,
+        "n_shared_experts": 1,
+        "num_experts_per_tok": 3,
+        "vocab_size": 1000,
+        **changes,
+    }
+    return {key: value for key, value in config.items() if value is not None}

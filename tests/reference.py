@@ -1,0 +1,268 @@
+"""The cost model once more, in plain Python with one layout at a time, written from docs/cost-model.md.
+
+It shares no code with helixplan/cost: no arrays, no halves, no Timing. What both agree on is what the page says.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from itertools import product
+from statistics import NormalDist
+from typing import Any
+
+from helixplan.inputs.hardware import Hardware
+from helixplan.inputs.model import LatentAttention, Model, MoE
+from helixplan.layout import Layout
+
+BYTES = {"bf16": 2, "fp8": 1, "fp4": 0.5, "nvfp4": 0.5625, "mxfp4": 0.53125, "int4": 0.515625}
+US = 1e-6
+
+
+def up(a: float, b: float) -> int:
+    return math.ceil(a / b)
+
+
+@lru_cache(maxsize=None)
+def largest_normal(p: int) -> float:
+    """E max of p normals, by summing x f(x) p F(x)^(p-1) on a fine grid: another integral than the package's."""
+    normal = NormalDist()
+    step = 0.002
+    return sum(x * normal.pdf(x) * p * normal.cdf(x) ** (p - 1) * step for x in (-9 + step * i for i in range(9001)))
+
+
+@lru_cache(maxsize=None)
+def hottest(experts: int, k: int, ep: int, tokens: int) -> float:
+    p = 1 - (1 - k / experts) ** tokens
+    e = up(experts, ep)
+    total = 0.0
+    for x in range(e):
+        below = sum(math.comb(e, i) * p**i * (1 - p) ** (e - i) for i in range(x + 1))
+        total += 1 - min(below, 1.0) ** ep
+    return total
+
+
+class Step:
+    """One decode step at a floor scale. ``work`` has kv, weights (or None), context, block, math (or None)."""
+
+    def __init__(self, model: Model, hardware: Hardware, layout: Layout, batch: int, scale: float = 1.0, **work: Any) -> None:
+        self.m, self.h, self.l, self.s, self.work = model, hardware, layout, scale, work
+        self.k = hardware.file.kernels
+        self.bw, self.peak = hardware.gpu.memory_bytes_per_s, hardware.gpu.flops_per_s
+        self.bm = up(batch, layout.pp)
+        self.b = up(self.bm, layout.dp)
+        self.g = layout.kvp * layout.tpa
+        self.n = self.g * layout.dp
+        self.w = layout.tpf * layout.ep
+        self.kv = work.get("kv") or ("fp8" if "fp8" in self.peak else "bf16")
+
+    def eff(self, e: float) -> float:
+        return 1 - self.s * (1 - e)
+
+    def dtype(self, component: str) -> str:
+        return self.work.get("weights") or getattr(self.m.precision, component)
+
+    def gemm(self, m: float, k: float, n: float, dtype: str, heads: float = 1) -> float:
+        kernel, math_dtype = self.k.gemm["bf16"], "bf16"
+        if dtype == "fp8" and "fp8" in self.k.gemm and "fp8" in self.peak:
+            kernel, math_dtype = self.k.gemm["fp8"], "fp8"
+        if dtype in ("fp4", "nvfp4", "mxfp4") and "nvfp4" in self.k.gemm and "fp4" in self.peak:
+            kernel, math_dtype = self.k.gemm["nvfp4"], "fp4"
+        size = heads * (k * n * BYTES[dtype] + m * k * 2 + m * n * 2)
+        roof = max(size / self.bw, 2 * m * k * n * heads / self.peak[math_dtype])
+        return self.s * kernel.floor_us * US + math.hypot(
+            roof / self.eff(kernel.efficiency), self.s * kernel.reduction_us * US * k / 1024
+        )
+
+    def link(self, reach: int) -> float:
+        wires = self.h.interconnect
+        if self.n * self.l.pp <= wires.domain_gpus or wires.domain_gpus % reach == 0:
+            return wires.domain_bytes_per_s
+        return wires.scale_out_bytes_per_s or math.nan
+
+    def collective(self, name: str, p: int, wire: float, reach: int) -> tuple[float, float]:
+        """(what does not scale with bytes, what does)"""
+        if p == 1:
+            return 0.0, 0.0
+        c = getattr(self.k, name)
+        grown = c.growth_us * (math.log2(p) if c.growth == "log2" else p - 1)
+        fixed = self.s * US * (c.floor_us + grown + c.ramp_us * wire / (wire + c.ramp_bytes))
+        return fixed, wire / (self.eff(c.link_efficiency) * self.link(reach))
+
+    def all_reduce(self, p: int, size: float, reach: int) -> float:
+        if p == 1:
+            return 0.0
+        c = self.k.all_reduce
+        rate = self.eff(c.link_efficiency) * self.link(reach)
+        start = self.s * US * (c.floor_us + c.growth_us * math.log2(p))
+        return start + min(size * (p - 1) / rate, self.s * US * c.two_shot_us + 2 * size * (p - 1) / p / rate)
+
+    def core(self, a: Any, b: float, tokens: float, q: float, kvh: float) -> tuple[float, float]:
+        """(floor, variable) seconds of attention, the variable part the most of any batch up to b, whole or not."""
+        latent = isinstance(a, LatentAttention)
+        table = self.k.latent_attention if latent else self.k.attention
+        c = table.get("bf16" if self.kv == "bf16" else "fp8", table["bf16"])
+        arithmetic = self.work.get("math") or (c.math if c.math in self.peak else "bf16")
+        if latent:
+            kv = tokens * (a.kv_rank + a.rope_dim) * BYTES[self.kv]
+            rest, flops = q * (2 * a.kv_rank + a.rope_dim) * 2, 2 * q * tokens * (2 * a.kv_rank + a.rope_dim)
+        else:
+            kv = tokens * 2 * kvh * a.head_dim * BYTES[self.kv]
+            rest, flops = 2 * q * a.head_dim * 2, 4 * q * tokens * a.head_dim
+        roof = max(
+            (kv + rest) / (self.eff(c.memory_efficiency) * self.bw), flops / (self.eff(c.math_efficiency) * self.peak[arithmetic])
+        )
+        one = roof
+        if latent:
+            one = roof * (1 + self.s * (c.factor_at_32_heads - 1) if q == 32 else 1) + self.s * c.head_us * US * q / 1024
+
+        def at(requests: float) -> float:
+            splits = max(1.0, min(tokens / 512, self.h.gpu.sms / (requests * kvh))) - 1
+            return one * requests + self.s * c.split_us * US * splits
+
+        turn = min(max(1.0, self.h.gpu.sms * 512 / (tokens * kvh)), self.h.gpu.sms / kvh, b)
+        return self.s * c.floor_us * US, max(at(b), at(max(1.0, turn)), at(1))
+
+    def hop_b(self, a0: float, A: float, x0: float, X: float, c: int) -> float:
+        sync = self.s * self.k.overheads.chunk_handover_us * US
+        return a0 + A / c + (c - 1) * max(a0 + A / c, X / c + sync) + X / c + x0
+
+    def attention(self, exchange: str, chunks: int | None) -> dict[str, float]:
+        m, l = self.m, self.l
+        out: dict[str, float] = {}
+
+        def add(name: str, seconds: float, layers: int) -> None:
+            out[name] = out.get(name, 0.0) + seconds * layers
+
+        for _, a, layers in m.attention_kinds:
+            count = len(layers)
+            spread = self.g if a.window else l.tpa
+            q, kvh, held = a.query_heads // spread, up(a.kv_heads, spread), a.query_heads // self.g
+            S = self.work["context"]
+            block = self.work.get("block", 32)
+            tokens = (S // (l.kvp * block)) * block + min(block, S % (l.kvp * block))
+            if a.window:
+                tokens = min(S, a.window)
+            dt = self.dtype("attention")
+            if isinstance(a, LatentAttention):
+                lifted = q if exchange == "value" else held
+                add("attention.qkv", self.gemm(self.b, m.hidden, (a.query_rank or 0) + a.kv_rank + a.rope_dim, dt), count)
+                add("attention.qkv", self.gemm(self.b, a.query_rank or m.hidden, q * (a.nope_dim + a.rope_dim), dt), count)
+                add("attention.qkv", self.gemm(self.b, a.nope_dim, a.kv_rank, dt, heads=q), count)
+                add("attention.value_up", self.gemm(self.b, a.kv_rank, a.value_dim, dt, heads=lifted), count)
+                add("attention.out", self.gemm(self.b, held * a.value_dim, m.hidden, dt), count)
+                width = a.value_dim if exchange == "value" else a.kv_rank
+            else:
+                add("attention.qkv", self.gemm(self.b, m.hidden, (q + 2 * kvh) * a.head_dim, dt), count)
+                add("attention.out", self.gemm(self.b, held * a.head_dim, m.hidden, dt), count)
+                width = a.head_dim
+            a0, A = self.core(a, self.b, tokens, q, kvh)
+            if l.kvp > 1 and not a.window:
+                sent = (l.kvp - 1) / l.kvp * self.b * q * (width * 2 + 4)
+                x0, X = self.collective("all_to_all", l.kvp, sent, l.kvp)
+                c = min(chunks or self.b, self.b)
+                options = [c] if chunks else range(1, self.b + 1)
+                c = min(options, key=lambda c: (self.hop_b(a0, A, x0, X, c), c))
+                add("attention.core", c * a0 + A, count)
+                add("attention.exchange", self.hop_b(a0, A, x0, X, c) - c * a0 - A, count)
+                merged = self.b * q * (width * 2 + 4) + self.b * held * width * 2
+                add("attention.merge", self.s * self.k.overheads.merge_us * US + merged / self.bw, count)
+            else:
+                add("attention.core", a0 + A, count)
+            add("attention.reduce", self.all_reduce(self.g, self.b * m.hidden * 2, self.g), count)
+        return out
+
+    def ffn(self) -> dict[str, float]:
+        m, l = self.m, self.l
+        out: dict[str, float] = {}
+
+        def add(name: str, seconds: float, layers: int = 1) -> None:
+            out[name] = out.get(name, 0.0) + seconds * layers
+
+        def dense(width: int, dt: str) -> float:
+            share = up(width, self.w)
+            return self.gemm(self.bm, m.hidden, 2 * share, dt) + self.gemm(self.bm, share, m.hidden, dt)
+
+        size = self.bm * m.hidden * 2
+        gather = sum(self.collective("all_gather", l.dp, (l.dp - 1) * self.b * m.hidden * 2, self.n))
+        for _, f, layers in m.ffn_kinds:
+            count = len(layers)
+            if not isinstance(f, MoE):
+                add("ffn.gather", gather, count)
+                add("ffn.dense", dense(f.width, self.dtype("dense")), count)
+                add("ffn.reduce", self.all_reduce(self.w, size, self.w), count)
+                continue
+            add("ffn.router", self.gemm(self.bm, m.hidden, f.experts, "bf16"), count)
+            if f.shared_width:
+                add("ffn.shared", dense(f.shared_width, self.dtype("shared")), count)
+            mean = self.bm * f.experts_per_token * up(f.experts, l.ep) / f.experts
+            pairs = mean + (largest_normal(l.ep) if l.ep > 1 else 0.0) * math.sqrt(mean)
+            active = hottest(f.experts, f.experts_per_token, l.ep, self.bm)
+            share = up(f.width, l.tpf)
+            add("ffn.experts", self.experts(active, pairs, share, self.dtype("experts")), count)
+            paper = self.all_reduce(l.tpf, size, l.tpf)
+            if l.ep > 1:
+                paper += sum(self.collective("all_gather", l.ep, (l.ep - 1) * size, self.w)) + (l.ep + 1) * size / self.bw
+            before, after = gather, min(paper, self.all_reduce(self.w, size, self.w))
+            if l.dp > 1 and l.ep > 1:
+                elements = self.b / self.g * f.experts_per_token * (1 - 1 / l.ep) * m.hidden
+                there = sum(self.collective("all_to_all", l.ep, elements, self.w))
+                back = sum(self.collective("all_to_all", l.ep, elements * 2, self.w))
+                back += self.all_reduce(l.tpf, mean * m.hidden * 2, l.tpf)
+                if there + back < before + after:
+                    before, after = there, back
+            add("ffn.gather", before, count)
+            add("ffn.reduce", after, count)
+        add("small", 5 * self.s * self.k.overheads.small_kernel_us * US, m.layers)
+        return out
+
+    def experts(self, active: float, pairs: float, share: int, dtype: str) -> float:
+        own = self.k.grouped_gemm.get("nvfp4" if dtype == "fp4" else dtype, [])
+        kernels = [kernel for kernel in own if kernel.math in self.peak] or self.k.grouped_gemm["bf16"]
+        weights = 3 * self.m.hidden * share
+        size = active * weights * BYTES[dtype] + pairs * (2 * self.m.hidden + 3 * share) * 2
+        return min(
+            self.s * US * (c.floor_us + c.expert_us * active)
+            + max(
+                size / (self.eff(c.memory_efficiency) * self.bw),
+                2 * pairs * weights / (self.eff(c.math_efficiency) * self.peak[c.math]),
+            )
+            for c in kernels
+        )
+
+    def phases(self) -> dict[str, float]:
+        l = self.l
+        latent = self.m.is_latent and l.kvp > 1
+        exchanges = ["latent", "value"] if l.exchange == "auto" else [l.exchange]
+        exchanges = exchanges if latent else ["latent"]
+        best = min((self.attention(x, l.overlap_chunks) for x in exchanges), key=lambda p: sum(p.values()))
+        phases = best | self.ffn()
+        L = self.m.layers
+        phases["pipeline"] = sum(phases.values()) * (up(L, l.pp) * l.pp / L - 1)
+        phases["head"] = self.gemm(self.bm, self.m.hidden, up(self.m.vocabulary, self.n), "bf16")
+        if l.pp > 1:
+            hop = self.s * self.k.overheads.pipeline_hop_us * US + self.bm * self.m.hidden * 2 / self.link(self.n * l.pp)
+            phases["pipeline"] += l.pp * hop
+        return {name: seconds for name, seconds in phases.items() if seconds}
+
+    @property
+    def ttl_s(self) -> float:
+        return sum(self.phases().values())
+
+
+def sound_layouts(model: Model, most_gpus: int) -> list[Layout]:
+    """Every layout on up to so many GPUs that splits no head, found by trying all numbers."""
+    found = []
+    sizes = range(1, most_gpus + 1)
+    for kvp, tpa, dp, pp in product(sizes, repeat=4):
+        n = kvp * tpa * dp
+        if n * pp > most_gpus or pp > model.layers:
+            continue
+        fine = all(
+            a.query_heads % (kvp * tpa) == 0
+            and (a.kv_heads % (s := kvp * tpa if a.window else tpa) == 0 or s % a.kv_heads == 0)
+            for _, a, _ in model.attention_kinds
+        )
+        if fine:
+            found += [Layout(kvp, tpa, tpf, n // tpf, dp, pp) for tpf in range(1, n + 1) if n % tpf == 0]
+    return found

@@ -1,0 +1,73 @@
+"""Models, systems and workloads for hypothesis: every kind the package reads, at sizes that search fast."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+import helixplan as hp
+from tests.conftest import deepseek_config, llama_config, profile
+
+
+@st.composite
+def models(draw: st.DrawFn) -> hp.Model:
+    layers = draw(st.integers(1, 5))
+    heads = draw(st.sampled_from([4, 6, 8, 12]))
+    hidden = draw(st.sampled_from([256, 500, 4096]))
+    common: dict[str, Any] = {"num_hidden_layers": layers, "num_attention_heads": heads, "hidden_size": hidden}
+    kind = draw(st.sampled_from(["gqa", "window", "moe", "mla", "mla-no-q-lora"]))
+    if kind.startswith("mla"):
+        return hp.load_model(
+            deepseek_config(
+                **common,
+                q_lora_rank=None if kind.endswith("no-q-lora") else 256,
+                first_k_dense_replace=draw(st.integers(0, layers)),
+                n_routed_experts=draw(st.sampled_from([4, 7, 12])),
+                n_shared_experts=draw(st.integers(0, 2)),
+            )
+        )
+    common |= {"num_key_value_heads": draw(st.sampled_from([k for k in (1, 2, 3, 4, heads) if heads % k == 0])), "head_dim": 64}
+    if kind == "gqa":
+        return hp.load_model(llama_config(**common))
+    experts = {"num_local_experts": draw(st.sampled_from([4, 6])), "num_experts_per_tok": 2}
+    if kind == "moe":
+        return hp.load_model(llama_config(architectures=["MixtralForCausalLM"], **common, **experts))
+    kinds = draw(st.lists(st.sampled_from(["sliding_attention", "full_attention"]), min_size=layers, max_size=layers))
+    return hp.load_model(
+        llama_config(architectures=["GptOssForCausalLM"], sliding_window=128, layer_types=kinds, **common, **experts)
+    )
+
+
+@st.composite
+def systems(draw: st.DrawFn) -> hp.Hardware:
+    changes = {
+        "domain__gpus": draw(st.integers(1, 8)),
+        "gpu__memory_bytes": draw(st.sampled_from([3.7e9, 3.95e9, 4.2e9, 5e9])),
+        "gpu__memory_bytes_per_s": draw(st.sampled_from([1e11, 2e12, 8e12])),
+        "domain__bytes_per_s": draw(st.sampled_from([1e10, 9e11])),
+        "kernels__attention__fp8__split_us": draw(st.sampled_from([0.0, 0.136, 40.0])),
+        "kernels__overheads__chunk_handover_us": draw(st.sampled_from([0.0, 2.0])),
+    }
+    if draw(st.booleans()):
+        changes["scale_out"] = None
+    return hp.load_hardware(profile(**changes))
+
+
+def contexts() -> st.SearchStrategy[int]:
+    return st.sampled_from([1, 33, 500, 4000, 20_001, 300_000])
+
+
+def modelling() -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries(
+        {},
+        optional={
+            "floor_scale": st.sampled_from([0.0, 0.4, 1.0]),
+            "kv_dtype": st.sampled_from(["bf16", "fp8", "nvfp4"]),
+            "weight_dtype": st.sampled_from(["bf16", "fp8", "nvfp4", "int4"]),
+            "kv_block_tokens": st.sampled_from([1, 16, 32]),
+            "overlap": st.sampled_from(["auto", "none", "hop-b"]),
+            "exchange": st.sampled_from(["auto", "latent", "value"]),
+            "step_overhead_s": st.sampled_from([0.0, 50e-6]),
+        },
+    )
