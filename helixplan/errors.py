@@ -26,7 +26,7 @@ class InputError(HelixplanError):
     """One sentence that names the file, the field, what was given and what is allowed."""
 
     def __init__(self, message: str, *, file: str | None = None, field: str | None = None) -> None:
-        self.file, self.field = file, field
+        self.message, self.file, self.field = message, file, field
         super().__init__(": ".join(part for part in (file, field, message) if part))
 
 
@@ -66,3 +66,9 @@ def did_you_mean(given: str, known: Iterable[str], lead: str = "did you mean") -
     """``"; did you mean 'x' or 'y'?"``, or nothing where no known name is near."""
     near = difflib.get_close_matches(given, list(known), n=3, cutoff=0.6)
     return f"; {lead} {' or '.join(repr(name) for name in near)}{'?' if lead.startswith('did') else ''}" if near else ""
+
+
+def shown(value: object) -> str:
+    """What was given, cut short where it is long."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -2,56 +2,46 @@
 
 from __future__ import annotations
 
-import math
 import re
+from decimal import Decimal, InvalidOperation
 
 from helixplan.errors import InputError
 
 DECIMAL = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 BINARY = {"Ki": 2**10, "ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
-SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+SECONDS = {"": "1", "s": "1", "ms": "1e-3", "us": "1e-6", "µs": "1e-6", "ns": "1e-9"}
 
 _QUANTITY = re.compile(r"([+-]?(?:\d[\d_]*)?(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*([A-Za-zµ]*)")
 
 
-def _split(text: str) -> tuple[float, str] | None:
+def _split(text: str) -> tuple[Decimal, str] | None:
+    """The number, exactly as written, and its unit."""
     match = _QUANTITY.fullmatch(text.strip())
-    if match is None or not match[1]:
+    if match is None:
         return None
     try:
-        number = float(match[1].replace("_", ""))
-    except ValueError:
+        return Decimal(match[1].replace("_", "")), match[2]
+    except InvalidOperation:
         return None
-    return (number, match[2]) if math.isfinite(number) else None
 
 
 def parse_count(text: str, field: str) -> int:
     """A whole number of things: "1M" is 1,000,000 and "1Mi" is 1,048,576."""
     parts = _split(text)
     scale = None if parts is None else {**DECIMAL, **BINARY}.get(parts[1])
-    if parts is None or scale is None or parts[0] * scale != int(parts[0] * scale):
-        raise InputError(f"{text!r} is not a whole number; write one like 8, 128k, 128Ki or 1M", field=field)
-    return int(parts[0] * scale)
+    number = None if parts is None or scale is None else parts[0] * scale
+    if number is None or abs(number) >= 10**18 or number != number.to_integral_value():
+        raise InputError(f"{text[:60]!r} is not a whole number; write one like 8, 128k, 128Ki or 1M", field=field)
+    return int(number)
 
 
 def parse_seconds(text: str, field: str) -> float:
     """A time: "20ms", "1.5s", "800us"; a plain number counts seconds."""
     parts = _split(text)
-    scale = None if parts is None else {"": 1.0, **SECONDS}.get(parts[1])
+    scale = None if parts is None else SECONDS.get(parts[1])
     if parts is None or scale is None:
-        raise InputError(f"{text!r} is not a time; write one like 20ms, 1.5s or 800us", field=field)
-    # Dividing keeps "20ms" equal to the literal 0.020, which multiplying by 1e-3 does not always do.
-    return parts[0] if scale == 1.0 else parts[0] / round(1 / scale)
-
-
-def parse_bytes(text: str, field: str) -> float:
-    """A size of memory: "186GB" is 186e9 bytes, "80GiB" is 80 * 2**30."""
-    parts = _split(text)
-    units = {unit + "B": scale for unit, scale in {**DECIMAL, **BINARY}.items()}
-    scale = None if parts is None else {"": 1, **units}.get(parts[1])
-    if parts is None or scale is None:
-        raise InputError(f"{text!r} is not a size; write one like 186GB or 80GiB", field=field)
-    return parts[0] * scale
+        raise InputError(f"{text[:60]!r} is not a time; write one like 20ms, 1.5s or 800us", field=field)
+    return float(parts[0] * Decimal(scale))
 
 
 def format_seconds(seconds: float) -> str:
@@ -78,9 +68,13 @@ def format_count(count: float) -> str:
 
 
 def format_context(tokens: int) -> str:
-    """A context as people say it: "1M", "128Ki", "1,234,567"."""
-    for units in (DECIMAL, BINARY):
-        for unit, scale in sorted(units.items(), key=lambda item: -item[1]):
-            if scale > 1 and unit not in ("K", "ki") and tokens >= scale and tokens % scale == 0:
-                return f"{tokens // scale}{unit}"
-    return format_count(tokens)
+    """A context as people say it, and as ``parse_count`` reads it back exactly: "1M", "1.37M", "128Ki", "1234567"."""
+    if tokens < 1000:
+        return str(tokens)
+    for unit, scale in (("M", 10**6), ("k", 10**3)):
+        if tokens >= scale and tokens % (scale // 1000) == 0 and (tokens % scale == 0 or tokens % 1024):
+            return f"{Decimal(tokens) / scale:f}{unit}"
+    for unit, scale in (("Mi", 2**20), ("Ki", 2**10)):
+        if tokens % scale == 0:
+            return f"{tokens // scale}{unit}"
+    return str(tokens)

@@ -6,7 +6,7 @@ It shares no code with helixplan/cost: no arrays, no halves, no Timing. What bot
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import cache
 from itertools import product
 from statistics import NormalDist
 from typing import Any
@@ -23,7 +23,7 @@ def up(a: float, b: float) -> int:
     return math.ceil(a / b)
 
 
-@lru_cache(maxsize=None)
+@cache
 def largest_normal(p: int) -> float:
     """E max of p normals, by summing x f(x) p F(x)^(p-1) on a fine grid: another integral than the package's."""
     normal = NormalDist()
@@ -31,7 +31,7 @@ def largest_normal(p: int) -> float:
     return sum(x * normal.pdf(x) * p * normal.cdf(x) ** (p - 1) * step for x in (-9 + step * i for i in range(9001)))
 
 
-@lru_cache(maxsize=None)
+@cache
 def hottest(experts: int, k: int, ep: int, tokens: int) -> float:
     p = 1 - (1 - k / experts) ** tokens
     e = up(experts, ep)
@@ -46,7 +46,7 @@ class Step:
     """One decode step at a floor scale. ``work`` has kv, weights (or None), context, block, math (or None)."""
 
     def __init__(self, model: Model, hardware: Hardware, layout: Layout, batch: int, scale: float = 1.0, **work: Any) -> None:
-        self.m, self.h, self.l, self.s, self.work = model, hardware, layout, scale, work
+        self.m, self.h, self.layout, self.s, self.work = model, hardware, layout, scale, work
         self.k = hardware.file.kernels
         self.bw, self.peak = hardware.gpu.memory_bytes_per_s, hardware.gpu.flops_per_s
         self.bm = up(batch, layout.pp)
@@ -76,7 +76,7 @@ class Step:
 
     def link(self, reach: int) -> float:
         wires = self.h.interconnect
-        if self.n * self.l.pp <= wires.domain_gpus or wires.domain_gpus % reach == 0:
+        if self.n * self.layout.pp <= wires.domain_gpus or wires.domain_gpus % reach == 0:
             return wires.domain_bytes_per_s
         return wires.scale_out_bytes_per_s or math.nan
 
@@ -128,7 +128,7 @@ class Step:
         return a0 + A / c + (c - 1) * max(a0 + A / c, X / c + sync) + X / c + x0
 
     def attention(self, exchange: str, chunks: int | None) -> dict[str, float]:
-        m, l = self.m, self.l
+        m, lay = self.m, self.layout
         out: dict[str, float] = {}
 
         def add(name: str, seconds: float, layers: int) -> None:
@@ -136,11 +136,11 @@ class Step:
 
         for _, a, layers in m.attention_kinds:
             count = len(layers)
-            spread = self.g if a.window else l.tpa
+            spread = self.g if a.window else lay.tpa
             q, kvh, held = a.query_heads // spread, up(a.kv_heads, spread), a.query_heads // self.g
             S = self.work["context"]
             block = self.work.get("block", 32)
-            tokens = (S // (l.kvp * block)) * block + min(block, S % (l.kvp * block))
+            tokens = (S // (lay.kvp * block)) * block + min(block, S % (lay.kvp * block))
             if a.window:
                 tokens = min(S, a.window)
             dt = self.dtype("attention")
@@ -157,9 +157,9 @@ class Step:
                 add("attention.out", self.gemm(self.b, held * a.head_dim, m.hidden, dt), count)
                 width = a.head_dim
             a0, A = self.core(a, self.b, tokens, q, kvh)
-            if l.kvp > 1 and not a.window:
-                sent = (l.kvp - 1) / l.kvp * self.b * q * (width * 2 + 4)
-                x0, X = self.collective("all_to_all", l.kvp, sent, l.kvp)
+            if lay.kvp > 1 and not a.window:
+                sent = (lay.kvp - 1) / lay.kvp * self.b * q * (width * 2 + 4)
+                x0, X = self.collective("all_to_all", lay.kvp, sent, lay.kvp)
                 c = min(chunks or self.b, self.b)
                 options = [c] if chunks else range(1, self.b + 1)
                 c = min(options, key=lambda c: (self.hop_b(a0, A, x0, X, c), c))
@@ -173,7 +173,7 @@ class Step:
         return out
 
     def ffn(self) -> dict[str, float]:
-        m, l = self.m, self.l
+        m, lay = self.m, self.layout
         out: dict[str, float] = {}
 
         def add(name: str, seconds: float, layers: int = 1) -> None:
@@ -184,7 +184,7 @@ class Step:
             return self.gemm(self.bm, m.hidden, 2 * share, dt) + self.gemm(self.bm, share, m.hidden, dt)
 
         size = self.bm * m.hidden * 2
-        gather = sum(self.collective("all_gather", l.dp, (l.dp - 1) * self.b * m.hidden * 2, self.n))
+        gather = sum(self.collective("all_gather", lay.dp, (lay.dp - 1) * self.b * m.hidden * 2, self.n))
         for _, f, layers in m.ffn_kinds:
             count = len(layers)
             if not isinstance(f, MoE):
@@ -195,20 +195,20 @@ class Step:
             add("ffn.router", self.gemm(self.bm, m.hidden, f.experts, "bf16"), count)
             if f.shared_width:
                 add("ffn.shared", dense(f.shared_width, self.dtype("shared")), count)
-            mean = self.bm * f.experts_per_token * up(f.experts, l.ep) / f.experts
-            pairs = mean + (largest_normal(l.ep) if l.ep > 1 else 0.0) * math.sqrt(mean)
-            active = hottest(f.experts, f.experts_per_token, l.ep, self.bm)
-            share = up(f.width, l.tpf)
+            mean = self.bm * f.experts_per_token * up(f.experts, lay.ep) / f.experts
+            pairs = mean + (largest_normal(lay.ep) if lay.ep > 1 else 0.0) * math.sqrt(mean)
+            active = hottest(f.experts, f.experts_per_token, lay.ep, self.bm)
+            share = up(f.width, lay.tpf)
             add("ffn.experts", self.experts(active, pairs, share, self.dtype("experts")), count)
-            paper = self.all_reduce(l.tpf, size, l.tpf)
-            if l.ep > 1:
-                paper += sum(self.collective("all_gather", l.ep, (l.ep - 1) * size, self.w)) + (l.ep + 1) * size / self.bw
+            paper = self.all_reduce(lay.tpf, size, lay.tpf)
+            if lay.ep > 1:
+                paper += sum(self.collective("all_gather", lay.ep, (lay.ep - 1) * size, self.w)) + (lay.ep + 1) * size / self.bw
             before, after = gather, min(paper, self.all_reduce(self.w, size, self.w))
-            if l.dp > 1 and l.ep > 1:
-                elements = self.b / self.g * f.experts_per_token * (1 - 1 / l.ep) * m.hidden
-                there = sum(self.collective("all_to_all", l.ep, elements, self.w))
-                back = sum(self.collective("all_to_all", l.ep, elements * 2, self.w))
-                back += self.all_reduce(l.tpf, mean * m.hidden * 2, l.tpf)
+            if lay.dp > 1 and lay.ep > 1:
+                elements = self.b / self.g * f.experts_per_token * (1 - 1 / lay.ep) * m.hidden
+                there = sum(self.collective("all_to_all", lay.ep, elements, self.w))
+                back = sum(self.collective("all_to_all", lay.ep, elements * 2, self.w))
+                back += self.all_reduce(lay.tpf, mean * m.hidden * 2, lay.tpf)
                 if there + back < before + after:
                     before, after = there, back
             add("ffn.gather", before, count)
@@ -231,18 +231,18 @@ class Step:
         )
 
     def phases(self) -> dict[str, float]:
-        l = self.l
-        latent = self.m.is_latent and l.kvp > 1
-        exchanges = ["latent", "value"] if l.exchange == "auto" else [l.exchange]
+        lay = self.layout
+        latent = self.m.is_latent and lay.kvp > 1
+        exchanges = ["latent", "value"] if lay.exchange == "auto" else [lay.exchange]
         exchanges = exchanges if latent else ["latent"]
-        best = min((self.attention(x, l.overlap_chunks) for x in exchanges), key=lambda p: sum(p.values()))
+        best = min((self.attention(x, lay.overlap_chunks) for x in exchanges), key=lambda p: sum(p.values()))
         phases = best | self.ffn()
         L = self.m.layers
-        phases["pipeline"] = sum(phases.values()) * (up(L, l.pp) * l.pp / L - 1)
+        phases["pipeline"] = sum(phases.values()) * (up(L, lay.pp) * lay.pp / L - 1)
         phases["head"] = self.gemm(self.bm, self.m.hidden, up(self.m.vocabulary, self.n), "bf16")
-        if l.pp > 1:
-            hop = self.s * self.k.overheads.pipeline_hop_us * US + self.bm * self.m.hidden * 2 / self.link(self.n * l.pp)
-            phases["pipeline"] += l.pp * hop
+        if lay.pp > 1:
+            hop = self.s * self.k.overheads.pipeline_hop_us * US + self.bm * self.m.hidden * 2 / self.link(self.n * lay.pp)
+            phases["pipeline"] += lay.pp * hop
         return {name: seconds for name, seconds in phases.items() if seconds}
 
     @property
@@ -259,8 +259,7 @@ def sound_layouts(model: Model, most_gpus: int) -> list[Layout]:
         if n * pp > most_gpus or pp > model.layers:
             continue
         fine = all(
-            a.query_heads % (kvp * tpa) == 0
-            and (a.kv_heads % (s := kvp * tpa if a.window else tpa) == 0 or s % a.kv_heads == 0)
+            a.query_heads % (kvp * tpa) == 0 and (a.kv_heads % (s := kvp * tpa if a.window else tpa) == 0 or s % a.kv_heads == 0)
             for _, a, _ in model.attention_kinds
         )
         if fine:

@@ -38,9 +38,7 @@ def phase(case: Case, layout: hp.Layout, name: str, attribute: str = "seconds") 
     return sum(getattr(p, attribute) for p in evaluate(case, layout, 8).cost.phases if p.name == name)
 
 
-@pytest.mark.parametrize(
-    ("tp", "microseconds"), [(1, 1024), (2, 512), (4, 256), (8, 128), (16, 128), (32, 128), (64, 128)]
-)
+@pytest.mark.parametrize(("tp", "microseconds"), [(1, 1024), (2, 512), (4, 256), (8, 128), (16, 128), (32, 128), (64, 128)])
 def test_kv_read_stops_falling_where_tp_passes_the_kv_heads(appendix_a: Case, tp: int, microseconds: float) -> None:
     assert phase(appendix_a, hp.Layout(1, tp, tp, 1), "attention.core") == pytest.approx(microseconds * US, rel=1e-3)
 

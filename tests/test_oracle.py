@@ -81,9 +81,7 @@ def brute_force(model: hp.Model, hardware: hp.Hardware, request: dict[str, Any],
             fine = many.fits & (many.ttl_s <= request.get("ttl_s", np.inf))
             if len(batches) > 1 and many.fits[-1]:
                 return None
-            found += [
-                Scored(layout, int(batches[i]), float(many.ttl_s[i]), layout.gpus) for i in np.flatnonzero(fine).tolist()
-            ]
+            found += [Scored(layout, int(batches[i]), float(many.ttl_s[i]), layout.gpus) for i in np.flatnonzero(fine).tolist()]
     return found
 
 
@@ -184,8 +182,7 @@ def check_alternatives(plan: hp.Plan, every: list[Scored], goal: str) -> None:
     expected = sorted(value(one) for one in splits.values())[:5]
     assert plan.alternatives is not None
     ours = [
-        value(Scored(option.layout.layout, option.layout.batch, option.ttl_s, option.layout.gpus))
-        for option in plan.alternatives
+        value(Scored(option.layout.layout, option.layout.batch, option.ttl_s, option.layout.gpus)) for option in plan.alternatives
     ]
     assert len(ours) == len(expected)
     for mine, theirs in zip(ours, expected, strict=True):

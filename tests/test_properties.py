@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -40,14 +41,18 @@ def test_phases_sum_to_ttl_and_estimate_equals_score(laid: Laid, context: int, b
     many = hp.score(model, hardware, hp.Layouts.of(layout), context_tokens=context, batch=batch, **how)
     assert many.ttl_s[0] == one.cost.ttl_s
     assert many.memory_bytes[0] == one.memory.total_bytes
-    again = hp.estimate(model, hardware, one.layout.layout, context_tokens=context, batch=batch, **how) if (
-        how.get("overlap") != "none"
-    ) else one
+    again = (
+        hp.estimate(model, hardware, one.layout.layout, context_tokens=context, batch=batch, **how)
+        if (how.get("overlap") != "none")
+        else one
+    )
     assert again.cost == one.cost
 
 
 @settings(max_examples=80)
-@given(laid=laid_out(), context=contexts(), how=modelling(), chunks=st.integers(1, 9), exchange=st.sampled_from(["latent", "value"]))
+@given(
+    laid=laid_out(), context=contexts(), how=modelling(), chunks=st.integers(1, 9), exchange=st.sampled_from(["latent", "value"])
+)
 def test_ttl_and_memory_never_fall_as_batch_or_context_grow(
     laid: Laid, context: int, how: dict[str, Any], chunks: int, exchange: str
 ) -> None:
@@ -55,9 +60,7 @@ def test_ttl_and_memory_never_fall_as_batch_or_context_grow(
     how.pop("overlap", None)
     batches = np.arange(1, 400)
     for one in (layout, fixed(layout, exchange, chunks)):
-        many = hp.score(
-            model, hardware, hp.Layouts.of(*[one] * len(batches)), context_tokens=context, batch=batches, **how
-        )
+        many = hp.score(model, hardware, hp.Layouts.of(*[one] * len(batches)), context_tokens=context, batch=batches, **how)
         assert np.all(np.diff(many.ttl_s) >= -1e-12 * many.ttl_s[1:])
         assert np.all(np.diff(many.memory_bytes) >= 0)
     ttl, memory = [], []
@@ -82,7 +85,7 @@ def test_floor_scale_walks_monotonically_from_the_ideal_to_the_measured_clock(
         hp.estimate(model, hardware, layout, context_tokens=context, batch=batch, floor_scale=scale).cost.ttl_s
         for scale in scales
     ]
-    assert all(slower >= faster * (1 - 1e-12) for faster, slower in zip(ttl, ttl[1:], strict=False))
+    assert all(slower >= faster * (1 - 1e-12) for faster, slower in pairwise(ttl))
     ideal = hp.estimate(model, hardware, layout, context_tokens=context, batch=batch, kernels="ideal")
     measured = hp.estimate(model, hardware, layout, context_tokens=context, batch=batch)
     assert ideal.cost.ttl_s == ttl[0]
@@ -169,7 +172,7 @@ def test_ranks_cover_every_head_and_expert(laid: Laid, batch: int) -> None:
     for stage in range(layout.pp):
         ranks = [rank for rank in one.ranks if rank.stage == stage]
         for dp in range(layout.dp):
-            held = sorted((list(range(*rank.output_heads)) for rank in ranks if rank.dp == dp))
+            held = sorted(list(range(*rank.output_heads)) for rank in ranks if rank.dp == dp)
             assert [head for heads in held for head in heads] == list(range(model.query_heads))
         group = ranks[: layout.ffn_group]
         for tpf in range(layout.tpf):

@@ -13,6 +13,7 @@ import typer
 
 from helixplan.cli.catalogs import hardware, models, schema
 from helixplan.cli.estimate import estimate
+from helixplan.cli.options import as_typed
 from helixplan.cli.plan import plan
 from helixplan.errors import HelixplanError, InfeasibleError, RegressionFound
 from helixplan.version import __version__
@@ -58,7 +59,7 @@ def main() -> None:
     try:
         app(prog_name="helixplan")
     except HelixplanError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {as_typed(error)}\n")
         sys.exit(exit_code_of(error))
     except BrokenPipeError:
         # The reader of a pipe went away: nobody is left to tell.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from helixplan.errors import InputError
+from helixplan.errors import HelixplanError, InputError
 from helixplan.units import parse_count, parse_seconds
 
 if TYPE_CHECKING:
@@ -29,8 +29,40 @@ class Format(StrEnum):
     MARKDOWN = "markdown"
 
 
-ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A bundled model, a config.json, or a folder holding one.")]
-HardwareName = Annotated[str, typer.Argument(metavar="HARDWARE", help="A bundled system or a TOML profile.")]
+def names_from(find: str) -> Callable[[str], list[str]]:
+    """Shell completion from a catalog of bundled files."""
+
+    def complete(incomplete: str) -> list[str]:
+        from helixplan.inputs import catalog
+
+        return [name for name in getattr(catalog, find)() if name.startswith(incomplete)]
+
+    return complete
+
+
+def one_of(constant: str) -> Callable[[str], list[str]]:
+    """Shell completion from one of the workload's lists of allowed values."""
+
+    def complete(incomplete: str) -> list[str]:
+        from helixplan.inputs import workload
+
+        return [name for name in getattr(workload, constant) if name.startswith(incomplete)]
+
+    return complete
+
+
+ModelName = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        autocompletion=names_from("bundled_models"),
+        help="A bundled model, a config.json, or a folder holding one.",
+    ),
+]
+HardwareName = Annotated[
+    str,
+    typer.Argument(metavar="HARDWARE", autocompletion=names_from("bundled_hardware"), help="A bundled system or a TOML profile."),
+]
 OutputFormat = Annotated[Format, typer.Option("--format", help="How the result is printed.")]
 
 Text = str | None
@@ -40,26 +72,54 @@ MODELLING: dict[str, tuple[Any, Any]] = {
     "weights": (
         Annotated[
             Text,
-            typer.Option(help="Weights' dtype: bf16, fp8, fp4, nvfp4, mxfp4, int4. Default: what the model states."),
+            typer.Option(
+                autocompletion=one_of("WEIGHT_DTYPES"),
+                help="Weights' dtype: bf16, fp8, fp4, nvfp4, mxfp4, int4. Default: what the model states.",
+            ),
         ],
         None,
     ),
     "kv": (
-        Annotated[Text, typer.Option(help="KV cache's dtype: bf16, fp8, fp4, nvfp4. Default: fp8 where computed in.")],
+        Annotated[
+            Text,
+            typer.Option(
+                autocompletion=one_of("KV_DTYPES"),
+                help="KV cache's dtype: bf16, fp8, fp4, nvfp4. Default: fp8 where computed in.",
+            ),
+        ],
         None,
     ),
     "attention_math": (
-        Annotated[Text, typer.Option(help="Attention's arithmetic: bf16, fp8, fp4. Default: the kernels' own.")],
+        Annotated[
+            Text,
+            typer.Option(
+                autocompletion=one_of("MATH_DTYPES"), help="Attention's arithmetic: bf16, fp8, fp4. Default: the kernels' own."
+            ),
+        ],
         None,
     ),
-    "kernels": (Annotated[str, typer.Option(help="The clock: measured, or ideal (the speed of light).")], "measured"),
+    "kernels": (
+        Annotated[
+            str, typer.Option(autocompletion=one_of("KERNELS"), help="The clock: measured, or ideal (the speed of light).")
+        ],
+        "measured",
+    ),
     "floor_scale": (
         Annotated[Text, typer.Option(help="Between the ideal clock (0) and the measured one (1).")],
         None,
     ),
-    "overlap": (Annotated[str, typer.Option(help="Overlap of the exchange: auto, none, hop-b.")], "auto"),
-    "exchange": (Annotated[str, typer.Option(help="What MLA ranks exchange: auto, latent, value.")], "auto"),
-    "engine": (Annotated[str, typer.Option(help="Whose constraints and communication: none.")], "none"),
+    "overlap": (
+        Annotated[str, typer.Option(autocompletion=one_of("OVERLAPS"), help="Overlap of the exchange: auto, none, hop-b.")],
+        "auto",
+    ),
+    "exchange": (
+        Annotated[str, typer.Option(autocompletion=one_of("EXCHANGES"), help="What MLA ranks exchange: auto, latent, value.")],
+        "auto",
+    ),
+    "engine": (
+        Annotated[str, typer.Option(autocompletion=one_of("ENGINES"), help="Whose constraints and communication: none.")],
+        "none",
+    ),
     "memory_utilization": (Annotated[str, typer.Option(help="Share of a GPU's memory that may be used.")], "0.9"),
     "kv_block": (Annotated[str, typer.Option(help="Tokens of KV that go to a KVP rank at a time.")], "32"),
     "step_overhead": (Annotated[str, typer.Option(help="Host and sampling time a step: 50us.")], "0us"),
@@ -72,7 +132,12 @@ SEARCH: dict[str, tuple[Any, Any]] = {
         Annotated[Text, typer.Option(help="At most so many GPUs. Default: one domain of the fast link.")],
         None,
     ),
-    "family": (Annotated[str, typer.Option(help="Layouts searched: helix, tp, pp, dp-ep, medha, any.")], "helix"),
+    "family": (
+        Annotated[
+            str, typer.Option(autocompletion=one_of("FAMILIES"), help="Layouts searched: helix, tp, pp, dp-ep, medha, any.")
+        ],
+        "helix",
+    ),
     "pin": (
         Annotated[list[str] | None, typer.Option(help="Fix a dimension: kvp=8 (kvp, tpa, dp, pp, tpf, ep). Repeatable.")],
         None,
@@ -163,3 +228,28 @@ def _number(text: str, field: str) -> float:
         return float(text)
     except ValueError:
         raise InputError(f"{text!r} is not a number", field=field) from None
+
+
+_FLAGS = {
+    "context_tokens": "--context",
+    "weight_dtype": "--weights",
+    "kv_dtype": "--kv",
+    "kv_block_tokens": "--kv-block",
+    "step_overhead_s": "--step-overhead",
+    "ttl_s": "--ttl",
+}
+_FLAGS |= {
+    name: "--" + name.replace("_", "-")
+    for name in (
+        *("attention_math", "exchange", "floor_scale", "kernels", "memory_utilization", "overlap", "overlap_chunks", "engine"),
+        *("batch", "gpus", "max_gpus", "family", "objective", "pin", "kvp", "tpa", "dp", "pp", "tpf", "ep"),
+    )
+}
+
+
+def as_typed(error: HelixplanError) -> HelixplanError:
+    """The error with a keyword argument's name turned into the flag that the user typed."""
+    if isinstance(error, InputError) and error.file is None and error.field is not None:
+        name, _, rest = error.field.partition(" ")
+        return InputError(error.message, field=" ".join(part for part in (_FLAGS.get(name, name), rest) if part))
+    return error

@@ -18,7 +18,10 @@ def plan(
     hardware: options.HardwareName,
     objective: Annotated[
         str | None,
-        typer.Option(help="throughput, interactivity, users or gpus. Default: throughput with --ttl, else interactivity."),
+        typer.Option(
+            autocompletion=options.one_of("OBJECTIVES"),
+            help="throughput, interactivity, users or gpus. Default: throughput with --ttl, else interactivity.",
+        ),
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Also write the plan's JSON to this file.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the output file if it exists.")] = False,

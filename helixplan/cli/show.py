@@ -24,7 +24,13 @@ def view(renderable: RenderableType) -> None:
     """A rich view to stdout; without a terminal 80 columns wide and plain."""
     from rich.console import Console
 
-    Console(highlight=False, soft_wrap=False).print(renderable)
+    console = Console(highlight=False)
+    if console.is_terminal:
+        console.print(renderable)
+        return
+    with console.capture() as captured:
+        console.print(renderable)
+    result("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def note(text: str) -> None:

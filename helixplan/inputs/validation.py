@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from helixplan.errors import InputError, did_you_mean
+from helixplan.errors import InputError, did_you_mean, shown
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -84,17 +84,12 @@ def _as_input_error(schema: type[BaseModel], finding: dict[str, Any], data: Mapp
         known = _fields_at(schema, location[:-1])
         allowed = f"; allowed here: {', '.join(known)}" if known else ""
         return InputError(f"is not a known key{did_you_mean(location[-1], known)}{allowed}", file=file, field=field)
-    return InputError(f"got {_shown(finding['input'])}, but {_wanted(finding)}", file=file, field=field)
+    return InputError(f"got {shown(finding['input'])}, but {_wanted(finding)}", file=file, field=field)
 
 
 def _wanted(finding: dict[str, Any]) -> str:
     message = str(finding["msg"])
     return message[0].lower() + message[1:].removeprefix("alue error, ")
-
-
-def _shown(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else shown[:57] + "..."
 
 
 def _keys_at(data: Any, location: tuple[Any, ...]) -> list[str]:

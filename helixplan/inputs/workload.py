@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Final
 
-from helixplan.errors import InputError, did_you_mean
+from helixplan.errors import InputError, did_you_mean, shown
 
 BYTES_PER_ELEMENT: Final = {
     "bf16": 2.0,
@@ -39,7 +39,7 @@ MAX_SECONDS: Final = 3600.0
 def choice(value: str, allowed: tuple[str, ...], name: str) -> str:
     """``value``, or InputError with what is allowed."""
     if value not in allowed:
-        raise InputError(f"got {value!r}{did_you_mean(str(value), allowed)}; allowed: {', '.join(allowed)}", field=name)
+        raise InputError(f"got {shown(value)}{did_you_mean(str(value), allowed)}; allowed: {', '.join(allowed)}", field=name)
     return value
 
 
@@ -47,7 +47,7 @@ def whole(value: object, low: int, high: int, name: str) -> int:
     """``value`` as an int within bounds, or InputError."""
     number = value if isinstance(value, int) else getattr(value, "item", lambda: value)()
     if not isinstance(number, int) or isinstance(number, bool) or not low <= number <= high:
-        raise InputError(f"got {value!r}, but it must be a whole number from {low:,} to {high:,}", field=name)
+        raise InputError(f"got {shown(value)}, but it must be a whole number from {low:,} to {high:,}", field=name)
     return number
 
 
@@ -56,7 +56,8 @@ def real(value: object, low: float, high: float, name: str, *, above_low: bool =
     ok = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not ok or not low <= value <= high or (above_low and value == low):  # type: ignore[operator]
         span = f"above {low:g} and at most {high:g}" if above_low else f"from {low:g} to {high:g}"
-        raise InputError(f"got {value!r}, but it must be a number {span}", field=name)
+        unit = " of seconds" if name.endswith("_s") else ""
+        raise InputError(f"got {shown(value)}, but it must be a number{unit} {span}", field=name)
     return float(value)  # type: ignore[arg-type]
 
 

@@ -114,7 +114,7 @@ class Halved:
 
 @dataclass(frozen=True)
 class Narrowed:
-    """What is left: every pair within a tie of the ``keep`` best layouts, and what was covered."""
+    """What is left: every pair within a tie of the best, the best of the next layouts, and what was covered."""
 
     key: Ints
     batch: Ints
@@ -153,7 +153,7 @@ class Narrowing:
         points = len(gaps.key)
         looked = [gaps]
         while True:
-            wide = gaps[self._promising(gaps) & (gaps.high > gaps.low)]
+            wide = gaps[self._promising(gaps, self.threshold) & (gaps.high > gaps.low)]
             if not len(wide.key):
                 break
             lower, upper = _split(wide)
@@ -206,13 +206,12 @@ class Narrowing:
 
     def _look_at(self, gaps: Gaps) -> Gaps:
         attention, ffn = self._halves(gaps.key, gaps.low)
-        gaps = replace(gaps, ttl_s=attention.least_seconds() + ffn.least_seconds(), hopeful=np.zeros(len(gaps.key), dtype=bool))
-        at_low = replace(gaps, high=gaps.low, hopeful=np.ones(len(gaps.key), dtype=bool))
-        in_time = np.ones(len(gaps.key), dtype=bool) if self.request.ttl_s is None else gaps.ttl_s <= self.request.ttl_s
-        pairs = self._pairs(attention, ffn, at_low, in_time & np.isfinite(gaps.ttl_s))
-        gaps.hopeful[pairs.key] = True
-        found = replace(pairs, key=gaps.key[pairs.key], batch=gaps.low[pairs.key])
-        self._remember(found)
+        everywhere = np.ones(len(gaps.key), dtype=bool)
+        gaps = replace(gaps, ttl_s=attention.least_seconds() + ffn.least_seconds(), hopeful=everywhere)
+        # A low end that is beaten itself still tells whether the gap above it, which may not be, holds anything allowed.
+        pairs = self._pairs(attention, ffn, self._promising(gaps, self.threshold))
+        gaps = replace(gaps, hopeful=np.isin(np.arange(len(gaps.key)), pairs.key))
+        self._remember(replace(pairs, key=gaps.key[pairs.key], batch=gaps.low[pairs.key]))
         return gaps
 
     def _halves(self, keys: Ints, batch: Ints) -> tuple[Halved, Halved]:
@@ -225,9 +224,9 @@ class Narrowing:
             sides.append(replace(mine, seconds=np.where(alone, np.inf, mine.seconds)))
         return sides[0], sides[1]
 
-    def _pairs(self, attention: Halved, ffn: Halved, gaps: Gaps, wanted: Bools) -> Pairs:
+    def _pairs(self, attention: Halved, ffn: Halved, wanted: Bools) -> Pairs:
         """The whole layouts of the wanted points that keep memory and TTL; ``key`` and ``batch`` hold the point's index."""
-        points = np.flatnonzero(wanted & self._promising(gaps))
+        points = np.flatnonzero(wanted)
         each = attention.count[points] * ffn.count[points]
         owner = np.repeat(points, each)
         within = ranges(np.zeros(len(points), dtype=np.int64), each)
@@ -249,10 +248,14 @@ class Narrowing:
         structure = np.stack([pairs.key, rows.kvp[pairs.attention], pairs.ffn])[:, order]
         _, first = np.unique(structure, axis=1, return_index=True)
         self.best = pairs[order[np.sort(first)[: max(self.keep, 64)]]]
-        if len(self.best) >= self.keep:
-            standing = self.standing(self.best)
-            last = self.keep - 1
-            self.threshold = Standing(standing.primary[last], standing.gpus[last], standing.ttl_s[last])
+        self.threshold = self._kth(self.keep)
+
+    def _kth(self, place: int) -> Standing | None:
+        """How good the ``place``-th best layout found is, where there are so many."""
+        if self.best is None or len(self.best) < place:
+            return None
+        standing = self.standing(self.best)
+        return Standing(standing.primary[place - 1], standing.gpus[place - 1], standing.ttl_s[place - 1])
 
     def order(self, pairs: Pairs) -> Ints:
         """Best first."""
@@ -263,32 +266,34 @@ class Narrowing:
         gpus = self.space.gpus[pairs.key]
         return Standing(primary(self.request.goal, pairs.ttl_s, gpus, pairs.batch), gpus, pairs.ttl_s)
 
-    def _promising(self, gaps: Gaps) -> Bools:
-        """Gaps that may hold something no worse than the threshold, and something allowed at all."""
+    def _promising(self, gaps: Gaps, than: Standing | None) -> Bools:
+        """Gaps that may hold something no worse than a standing, and something allowed at all."""
         fine = gaps.hopeful & np.isfinite(gaps.ttl_s)
-        if self.threshold is None:
+        if self.request.ttl_s is not None:
+            fine &= gaps.ttl_s <= self.request.ttl_s
+        if than is None:
             return fine
         gpus = self.space.gpus[gaps.key]
         bound = Standing(primary(self.request.goal, gaps.ttl_s, gpus, gaps.high), gpus, gaps.ttl_s)
-        return fine & ~bound.surely_worse(self.threshold)
+        return fine & ~bound.surely_worse(than)
 
     def _narrowed(self, looked: list[Gaps], covered: int, points: int) -> Narrowed:
         gaps = Gaps(*(np.concatenate([getattr(side, f.name) for side in looked]) for f in fields(Gaps)))
         at_low = replace(gaps, high=gaps.low)
         at_low = at_low[self._field(at_low)]
         attention, ffn = self._halves(at_low.key, at_low.low) if len(at_low.key) else (NO_HALVES, NO_HALVES)
-        pairs = self._pairs(attention, ffn, at_low, np.ones(len(at_low.key), dtype=bool))
+        pairs = self._pairs(attention, ffn, self._promising(at_low, self._kth(1)))
         pairs = replace(pairs, key=at_low.key[pairs.key], batch=at_low.low[pairs.key])
         best = (self.best or pairs)[slice(0, self.keep)]
         return Narrowed(at_low.key, at_low.low, attention, ffn, pairs, best, covered, points)
 
     def _field(self, points: Gaps) -> Ints:
-        """The points that go to the solver: every one that may hold a best layout, and the next best besides."""
+        """The points that go to the solver: every one that may hold the best layout, and the next best besides."""
         can = points.hopeful & np.isfinite(points.ttl_s)
         gpus = self.space.gpus[points.key]
         value = np.where(can, primary(self.request.goal, points.ttl_s, gpus, points.low), np.inf)
         next_best = np.argsort(value, kind="stable")[:FIELD]
-        return np.flatnonzero(self._promising(points) | (np.isin(np.arange(len(gpus)), next_best) & can))
+        return np.flatnonzero(self._promising(points, self._kth(1)) | (np.isin(np.arange(len(gpus)), next_best) & can))
 
 
 _NO_ROWS, _NO_NUMBERS = np.zeros(0, dtype=np.int64), np.zeros(0)

@@ -179,13 +179,17 @@ def _detail(case: Case, request: Request, name: str, members: list[str], found: 
     if name == MEMORY:
         least = format_bytes(_least(found, found.bytes, members, name))
         at = format_context(case.workload.context_tokens)
-        return f"a GPU may hold {format_bytes(memory_limit(case))}, and at {at} tokens the rest leaves no layout under {least}"
+        most = "" if _budget(request) in members else f" on up to {max(wider_sizes(case, request))} GPUs"
+        limit = format_bytes(memory_limit(case))
+        return f"a GPU may hold {limit}, and at {at} tokens the rest leaves no layout{most} under {least}"
     if name == TTL:
         assert request.ttl_s is not None
         least = format_seconds(_least(found, found.seconds, members, name))
         return f"a token may take at most {format_seconds(request.ttl_s)}, and the rest leaves no layout under {least}"
     if name.startswith("pin "):
-        return f"asked for with --pin {name.removeprefix('pin ')}"
+        never = np.all(found.broken >> found.names.index(name) & 1)
+        why = f"; no layout of {case.model.name} has it without splitting a head or a stage" if never else ""
+        return f"asked for with --{name}{why}"
     domain = case.hardware.interconnect.domain_gpus
     said = {
         "gpus": f"asked for exactly {request.gpus} GPUs",
@@ -231,7 +235,7 @@ def _nearby(case: Case, request: Request, members: list[str]) -> Iterator[tuple[
         context = _longest_context(case, request)
         if context is not None:
             shorter = replace(case, workload=replace(case.workload, context_tokens=context))
-            yield f"--context {format_context(context).replace(',', '')}", shorter, request
+            yield f"--context {format_context(context)}", shorter, request
     family_rules = {rule.name for family in families_named(request.family) for rule in family.rules}
     if request.family != "any" and family_rules & {*members}:
         yield "--family any", case, replace(request, family="any")

@@ -53,9 +53,7 @@ class Space:
         """Whole layouts of each key, exchange and batch apart."""
         key = np.repeat(np.arange(self.keys), self.attention.count)
         pairs = np.unique(np.stack([key, self.attention.rows.kvp]), axis=1)
-        splits: Ints = np.bincount(pairs[0], minlength=self.keys).astype(np.int64)
-        whole: Ints = splits * self.ffn.count
-        return whole
+        return np.asarray(np.bincount(pairs[0], minlength=self.keys) * self.ffn.count)
 
     def whole(self, attention_rows: Ints, ffn_rows: Ints) -> Layouts:
         """The layouts that pairs of halves make."""
@@ -66,7 +64,8 @@ class Space:
 def ranges(starts: Ints, counts: Ints) -> Ints:
     """``start, start+1, ..., start+count-1`` of each pair, one after the other."""
     ends = np.cumsum(counts)
-    return np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(starts - (ends - counts), counts)
+    total = int(ends[-1]) if len(ends) else 0
+    return np.asarray(np.arange(total) + np.repeat(starts - (ends - counts), counts), dtype=np.int64)
 
 
 def replica_sizes(case: Case, request: Request) -> list[int]:
