@@ -50,6 +50,9 @@ def active_experts(experts: int, per_token: int, ep: Amount, tokens: Amount) -> 
     sum_{x=0}^{e-1} (1 - Bin(x; e, p)^ep) with Bin the binomial distribution function.
     """
     ep, tokens = np.broadcast_arrays(np.asarray(ep, dtype=float), np.asarray(tokens, dtype=float))
+    if per_token < experts:
+        # Past so many tokens a missed expert is rarer than a float can tell from never, and every batch costs the same.
+        tokens = np.minimum(tokens, np.ceil(np.log(1e-18 / experts) / np.log1p(-per_token / experts)))
     eps, ep_index = distinct(ep)
     counts, count_index = distinct(tokens)
     if eps.size * counts.size <= max(4096, ep.size):

@@ -54,7 +54,8 @@ def score_case(case: Case, layouts: Layouts, batch: int | Ints) -> Scores:
     exchange = np.concatenate([half.exchange for half in halves])
     chunks = np.concatenate([half.chunks for half in halves])
 
-    rows, to_ffn = distinct_rows(one.kvp * one.tpa, one.dp, one.pp, one.tpf, one.ep, requests)
+    # Sorted by EP and requests first, so that a block asks for few different loads of the experts.
+    rows, to_ffn = distinct_rows(one.ep, requests, one.pp, one.kvp * one.tpa, one.dp, one.tpf)
     ffn_s, ffn_bytes = _columns([ffn_part(case, one[block], requests[block]) for block in blocks(rows)])
 
     return Scores(

@@ -1,0 +1,121 @@
+"""How fast helixplan is: ``python benchmarks/run.py`` prints a table (a minute or so; nothing is asserted).
+
+Absolute times mean little on a shared machine, so whatever can be is also given as a ratio measured in the same run.
+"""
+
+from __future__ import annotations
+
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+import helixplan as hp
+from helixplan.cost.case import pose
+from helixplan.inputs.workload import Request, Workload
+from helixplan.report.terminal import columns
+from helixplan.search.optimum import find_optimum
+from helixplan.search.space import build_space
+
+MILLION = 1_000_000
+FIELDS = 8  # kvp, tpa, tpf, ep, dp, pp, exchange, overlap_chunks
+RESULTS = 6  # TTL, memory, batch, GPUs, exchange, chunks
+MAIN = ["plan", "deepseek-r1", "gb200-nvl72", "--context", "1M", "--ttl", "20ms"]
+
+
+def best_of(runs: int, work: Callable[[], object]) -> float:
+    """The least seconds of some runs: what disturbs a run only ever adds to it."""
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def process(*arguments: str) -> tuple[float, float]:
+    """Seconds of a whole process, and the most memory (bytes) any child had so far."""
+    command = [sys.executable, "-m", "helixplan", *arguments]
+    seconds = best_of(5, lambda: subprocess.run(command, capture_output=True, check=True))
+    return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+
+
+def layouts(count: int) -> hp.Layouts:
+    """Layouts of DeepSeek-R1 on up to 64 GPUs, drawn evenly from all there are."""
+    model, hardware = hp.load_model("deepseek-r1"), hp.load_hardware("gb200-nvl72")
+    space = build_space(pose(model, hardware, Workload(MILLION)), Request(max_gpus=64))
+    random = np.random.default_rng(0)
+    keys = random.integers(0, space.keys, count)
+    attention = space.attention.start[keys] + random.integers(0, space.attention.count[keys])
+    ffn = space.ffn.start[keys] + random.integers(0, space.ffn.count[keys])
+    return space.whole(attention, ffn)
+
+
+def scoring() -> list[tuple[str, str, str]]:
+    model, hardware = hp.load_model("deepseek-r1"), hp.load_hardware("gb200-nvl72")
+    many = layouts(MILLION)
+    apart = np.random.default_rng(1).integers(1, 100_000, MILLION)
+    source, target = np.ones(32 * MILLION), np.empty(32 * MILLION)
+    traffic = 2 * source.nbytes / best_of(3, lambda: np.copyto(target, source))
+    moved = (FIELDS + RESULTS) * 8 * MILLION
+    rows = []
+    for name, batch in (("one batch", 8), ("a batch of its own each", apart)):
+        seconds = best_of(3, lambda batch=batch: hp.score(model, hardware, many, context_tokens=MILLION, batch=batch))
+        rate = MILLION / seconds
+        near = f"{moved / seconds / traffic:.1%} of the memory traffic of a plain copy ({traffic / 1e9:.1f} GB/s)"
+        rows.append((f"score(), 1M layouts of R1, {name}", f"{rate / 1e6:.2f} M layouts/s", near))
+    return rows
+
+
+def searching() -> list[tuple[str, str, str]]:
+    model, hardware = hp.load_model("deepseek-r1"), hp.load_hardware("gb200-nvl72")
+    case = pose(model, hardware, Workload(MILLION))
+    found = {}
+    for gpus in (64, 576):
+        request = Request(ttl_s=0.02, max_gpus=gpus)
+        count = int(build_space(case, request).layouts_of_key.sum())
+        optimum = find_optimum(case, request)
+        assert optimum is not None
+        found[gpus] = (best_of(3, lambda request=request: find_optimum(case, request)), count, optimum.proof.candidates)
+    rows = [
+        (f"search up to {gpus} GPUs, R1 at 1M", f"{seconds:.3f} s", f"{count:,} layouts, {pairs:,} with their batches")
+        for gpus, (seconds, count, pairs) in found.items()
+    ]
+    (slow, many, all_many), (fast, few, all_few) = found[576], found[64]
+    growth = f"layouts x {many / few:.1f}, with batches x {all_many / all_few:.0f}"
+    return [*rows, ("search, 64 to 576 GPUs", f"time x {slow / fast:.1f}", growth)]
+
+
+def starting() -> list[tuple[str, str, str]]:
+    bare = best_of(5, lambda: subprocess.run([sys.executable, "-c", "import numpy"], check=True))
+    help_s, _ = process("--help")
+    main_s, peak = process(*MAIN)
+    return [
+        ("helixplan --help, whole process", f"{help_s:.3f} s", f"{help_s / bare:.1f} x python -c 'import numpy'"),
+        ("the main command, whole process", f"{main_s:.3f} s", f"{main_s / bare:.1f} x python -c 'import numpy'"),
+        ("the main command, peak memory", f"{peak / 1e6:.0f} MB", ""),
+    ]
+
+
+def machine() -> str:
+    names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    return f"{names[0] if names else platform.processor()}, {len(names)} cores, Python {platform.python_version()}, NumPy {np.__version__}"
+
+
+def main() -> None:
+    rows = [*starting(), *scoring(), *searching()]
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    rows.append(("this benchmark's own peak memory", f"{resident / 1e6:.0f} MB", "two copies of 32M numbers included"))
+    console = Console(width=140)
+    console.print(machine())
+    console.print(columns(("what", "measured", "beside"), rows, left=3))
+
+
+if __name__ == "__main__":
+    main()

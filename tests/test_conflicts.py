@@ -1,0 +1,214 @@
+"""Infeasible requests: the conflict is a real one, no member of it is idle, and every relaxation works."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+import helixplan as hp
+from helixplan.units import parse_count, parse_seconds
+from tests.conftest import profile
+from tests.reference import sound_layouts
+from tests.strategies import contexts, models
+from tests.test_oracle import requests
+
+WIDER = 8
+
+
+@st.composite
+def small_systems(draw: st.DrawFn) -> hp.Hardware:
+    """Systems whose wider sizes brute force can try."""
+    joined = draw(st.booleans())
+    changes: dict[str, Any] = {
+        "domain__gpus": draw(st.integers(1, 2 if joined else 8)),
+        "gpu__memory_bytes": draw(st.sampled_from([3.7e9, 3.95e9, 3.9e9])),
+        "gpu__memory_bytes_per_s": draw(st.sampled_from([1e11, 8e12])),
+    }
+    return hp.load_hardware(profile(**changes, **({} if joined else {"scale_out": None})))
+
+
+def wider(hardware: hp.Hardware, request: dict[str, Any]) -> set[int]:
+    wires = hardware.interconnect
+    domains = WIDER if wires.scale_out_bytes_per_s is not None else 1
+    return {*range(1, domains * wires.domain_gpus + 1)} | asked_sizes(hardware, request)
+
+
+def asked_sizes(hardware: hp.Hardware, request: dict[str, Any]) -> set[int]:
+    if "gpus" in request:
+        return {request["gpus"]}
+    return {*range(1, request.get("max_gpus", hardware.interconnect.domain_gpus) + 1)}
+
+
+@lru_cache(maxsize=64)
+def everything(model: hp.Model, sizes: frozenset[int]) -> list[hp.Layout]:
+    """Every layout that splits no head, its FFN on any GPUs that divide the stage's."""
+    found = []
+    for base in sound_layouts(model, max(sizes)):
+        if base.gpus in sizes and base.ep == 1:
+            n = base.gpus_per_stage
+            groups = [(t, w // t) for w in range(1, n + 1) if n % w == 0 for t in range(1, w + 1) if w % t == 0]
+            found += [hp.Layout(base.kvp, base.tpa, t, e, base.dp, base.pp) for t, e in groups]
+    return found
+
+
+def rule_tests(model: hp.Model, hardware: hp.Hardware, request: dict[str, Any]) -> dict[str, Callable[[hp.Layout], bool]]:
+    """Every assumption that a layout's shape can break, in the test's own words."""
+    wires = hardware.interconnect
+    full = {"same-gpus-both-phases": lambda x: x.ffn_group == x.gpus_per_stage}
+    by_family: dict[str, dict[str, Callable[[hp.Layout], bool]]] = {
+        "helix": {"tpa-within-kv-heads": lambda x: x.tpa <= model.kv_heads, **full},
+        "tp": {"tp-only": lambda x: x.kvp == x.dp == x.pp == 1, **full},
+        "pp": {"tp-and-pp-only": lambda x: x.kvp == x.dp == 1, **full},
+        "dp-ep": {"data-parallel-attention": lambda x: x.kvp == x.tpa == x.pp == 1, **full},
+        "medha": {"kvp-and-tp-only": lambda x: x.dp == x.pp == 1},
+    }
+    budget = "gpus" if "gpus" in request else "max-gpus" if "max_gpus" in request else "nvlink-domain"
+    return {
+        **by_family[request["family"]],
+        "ep-within-experts": lambda x: x.ep <= max(model.experts, 1),
+        "scale-out-link": lambda x: wires.scale_out_bytes_per_s is not None or x.gpus <= wires.domain_gpus,
+        budget: lambda x: x.gpus in asked_sizes(hardware, request),
+        **{
+            f"pin {name}={value}": lambda x, name=name, value=value: getattr(x, name) == value
+            for name, value in request.get("pins", {}).items()
+        },
+    }
+
+
+def exists(model: hp.Model, hardware: hp.Hardware, request: dict[str, Any], members: set[str], **how: Any) -> bool:
+    """Whether any layout keeps all of ``members`` (and structure), whatever else it breaks."""
+    tests = rule_tests(model, hardware, request)
+    layouts = [
+        layout
+        for layout in everything(model, frozenset(wider(hardware, request)))
+        if (request["family"] != "medha" or layout.ffn_group == layout.tpa)
+        and all(tests[name](layout) for name in members if name in tests)
+    ]
+    if not layouts:
+        return False
+    if hardware.interconnect.scale_out_bytes_per_s is None:
+        # Layouts past the domain are priced over the fast link, so that dropping the rule means something.
+        hardware = hp.load_hardware(_with_link(hardware))
+    batches = [request["batch"]] if "batch" in members else sorted({1, request.get("batch", 1)})
+    chunks = 1 if request["family"] == "medha" else None
+    fixed = [hp.Layout(x.kvp, x.tpa, x.tpf, x.ep, x.dp, x.pp, kind, chunks) for x in layouts for kind in ("latent", "value")]
+    for batch in batches:
+        many = hp.score(model, hardware, hp.Layouts.of(*fixed), batch=batch, **how)
+        fine = np.ones(len(fixed), dtype=bool)
+        if "memory-fits" in members:
+            fine &= many.fits
+        if "ttl" in members:
+            fine &= many.ttl_s <= request["ttl_s"]
+        if fine.any():
+            return True
+    return False
+
+
+def _with_link(hardware: hp.Hardware) -> dict[str, Any]:
+    data = hardware.file.model_dump(mode="json", exclude_none=True)
+    data["scale_out"] = {"link": "as the domain's", "bytes_per_s": data["domain"]["bytes_per_s"]}
+    return data
+
+
+def relaxed(request: dict[str, Any], how: dict[str, Any], change: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The request that a relaxation's words describe."""
+    request, how = dict(request), dict(how)
+    words = shlex.split(change)
+    if words[0] == "without":
+        name = words[2].partition("=")[0]
+        request["pins"] = {pin: value for pin, value in request["pins"].items() if pin != name}
+    elif words[0] == "--ttl":
+        request["ttl_s"] = parse_seconds(words[1], "ttl")
+    elif words[0] in ("--gpus", "--max-gpus", "--batch"):
+        request[words[0][2:].replace("-", "_")] = int(words[1])
+    elif words[0] == "--context":
+        how["context_tokens"] = parse_count(words[1], "context")
+    elif words[0] == "--family":
+        request["family"] = words[1]
+    else:
+        how[{"--kv": "kv_dtype", "--weights": "weight_dtype"}[words[0]]] = words[1]
+    return request, how
+
+
+def test_conflicts_are_minimal_and_relaxations_work_over_a_hundred_cases_and_more() -> None:
+    seen = {"infeasible": 0, "relaxations": 0}
+
+    @settings(max_examples=260)
+    @given(model=models(), hardware=small_systems(), context=contexts(), request=requests())
+    def check(model: hp.Model, hardware: hp.Hardware, context: int, request: dict[str, Any]) -> None:
+        how: dict[str, Any] = {"context_tokens": context}
+        try:
+            hp.plan(model, hardware, **request, **how)
+        except hp.InfeasibleError as error:
+            found = error
+        else:
+            assume(False)
+            return
+        seen["infeasible"] += 1
+        members = {member.rule for member in found.conflict}
+        assert not exists(model, hardware, request, members, **how)
+        for name in members:
+            assert exists(model, hardware, request, members - {name}, **how), name
+        for option in found.relaxations:
+            seen["relaxations"] += 1
+            new_request, new_how = relaxed(request, how, option.change)
+            plan = hp.plan(model, hardware, **new_request, **new_how)
+            assert plan.layout == option.layout
+            assert plan.cost == option.cost
+
+    check()
+    assert seen["infeasible"] >= 100
+    assert seen["relaxations"] >= 50
+
+
+def conflict_of(model: hp.Model, hardware: hp.Hardware, **request: Any) -> tuple[list[str], dict[str, hp.Plan | Any]]:
+    with pytest.raises(hp.InfeasibleError) as caught:
+        hp.plan(model, hardware, **request)
+    return [member.rule for member in caught.value.conflict], {option.change: option for option in caught.value.relaxations}
+
+
+def test_tpa_pinned_past_the_kv_heads_clashes_with_that_rule_alone(llama: hp.Model, gb200: hp.Hardware) -> None:
+    members, options = conflict_of(llama, gb200, context_tokens=1_000_000, pins={"tpa": 16})
+    assert members == ["tpa-within-kv-heads", "pin tpa=16"]
+    assert set(options) == {"without --pin tpa=16", "--family any"}
+
+
+def test_pins_that_contradict_each_other_are_named_both(r1: hp.Model, gb200: hp.Hardware) -> None:
+    members, options = conflict_of(r1, gb200, context_tokens=1_000, pins={"tpf": 2, "ep": 64}, gpus=64)
+    assert members == ["pin tpf=2", "pin ep=64", "gpus"]
+    assert "--gpus 128" in options
+
+
+def test_a_context_that_fits_nowhere_names_memory_and_the_longest_that_fits(llama: hp.Model, gb200: hp.Hardware) -> None:
+    members, options = conflict_of(llama, gb200, context_tokens=900_000_000)
+    assert members == ["memory-fits"]
+    assert any(change.startswith("--context ") for change in options)
+
+
+def test_too_few_gpus_name_the_budget_and_what_is_enough(r1: hp.Model, gb200: hp.Hardware) -> None:
+    members, options = conflict_of(r1, gb200, context_tokens=1_000_000, max_gpus=2)
+    assert members == ["max-gpus", "memory-fits"]
+    assert next(iter(options)).startswith("--max-gpus ")
+
+
+def test_kv_in_fp8_helps_where_bf16_does_not_fit(llama: hp.Model) -> None:
+    h200 = hp.load_hardware("h200-hgx")
+    request = {"context_tokens": 700_000, "weight_dtype": "fp8", "kv_dtype": "bf16", "batch": 2}
+    members, options = conflict_of(llama, h200, **request)
+    assert "memory-fits" in members
+    assert "--kv fp8" in options
+
+
+def test_a_replica_past_the_domain_needs_a_scale_out_link(gb200: hp.Hardware) -> None:
+    model, island = hp.load_model("llama-3.1-70b"), hp.load_hardware("rtx-pro-6000")
+    members, _ = conflict_of(model, island, context_tokens=1_000, gpus=16)
+    assert members == ["scale-out-link", "gpus"]
+    plan = hp.plan(model, hp.load_hardware("h200-hgx"), context_tokens=1_000, gpus=16)
+    assert plan.layout.gpus == 16
