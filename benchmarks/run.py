@@ -105,7 +105,8 @@ def starting() -> list[tuple[str, str, str]]:
 
 def machine() -> str:
     names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
-    return f"{names[0] if names else platform.processor()}, {len(names)} cores, Python {platform.python_version()}, NumPy {np.__version__}"
+    processor = names[0] if names else platform.processor()
+    return f"{processor}, {len(names)} cores, Python {platform.python_version()}, NumPy {np.__version__}"
 
 
 def main() -> None:

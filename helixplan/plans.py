@@ -147,7 +147,6 @@ class PlanProof(_Part):
     candidates: int
     points: int
     rows: int
-    solver: str
     rules: list[str]
 
 

@@ -46,7 +46,7 @@ def list_models(output_format: options.OutputFormat = options.Format.TABLE) -> N
     from helixplan.inputs.catalog import bundled_models
     from helixplan.inputs.huggingface import load_model
 
-    _table([_model_facts(load_model(name)) for name in bundled_models()], MODEL_COLUMNS, output_format)
+    _table([_model_facts(load_model(name)) for name in bundled_models()], MODEL_COLUMNS, 3, output_format)
 
 
 @models.command("show")
@@ -63,7 +63,7 @@ def list_hardware(output_format: options.OutputFormat = options.Format.TABLE) ->
     from helixplan.inputs.catalog import bundled_hardware
     from helixplan.inputs.hardware import load_hardware
 
-    _table([_hardware_facts(load_hardware(name)) for name in bundled_hardware()], HARDWARE_COLUMNS, output_format)
+    _table([_hardware_facts(load_hardware(name)) for name in bundled_hardware()], HARDWARE_COLUMNS, 2, output_format)
 
 
 @hardware.command("show")
@@ -74,19 +74,19 @@ def show_hardware(profile: options.HardwareName, output_format: options.OutputFo
     _record(load_hardware(profile).file.model_dump(mode="json", exclude_none=True), output_format)
 
 
-MODEL_COLUMNS = ("name", "parameters", "active", "layers", "attention", "FFN", "KV B/token fp8")
-HARDWARE_COLUMNS = ("name", "GPU", "domain", "GB", "TB/s", "link GB/s", "scale-out GB/s", "kernels")
+MODEL_COLUMNS = ("name", "attention", "FFN", "layers", "total", "active", "KV fp8")
+HARDWARE_COLUMNS = ("name", "GPU", "domain", "GB", "TB/s", "GB/s", "scale-out", "fitted")
 
 
 def _model_facts(model: Model) -> dict[str, Any]:
     return {
         "name": model.name,
-        "parameters": f"{model.parameters / 1e9:.1f}B",
+        "total": f"{model.parameters / 1e9:.1f}B",
         "active": f"{model.active_parameters / 1e9:.1f}B",
         "layers": model.layers,
-        "attention": " + ".join(sorted({_attention_words(attention) for _, attention, _ in model.attention_kinds})),
-        "FFN": " + ".join(sorted({_ffn_words(ffn) for _, ffn, _ in model.ffn_kinds})),
-        "KV B/token fp8": round(model.kv_bytes_per_token("fp8")),
+        "attention": ", ".join(sorted({_attention_words(attention) for _, attention, _ in model.attention_kinds})),
+        "FFN": ", ".join(sorted({_ffn_words(ffn) for _, ffn, _ in model.ffn_kinds})),
+        "KV fp8": f"{model.kv_bytes_per_token('fp8'):.0f} B",
     }
 
 
@@ -100,7 +100,7 @@ def _attention_words(attention: Any) -> str:
 def _ffn_words(ffn: Any) -> str:
     if not hasattr(ffn, "experts"):
         return "dense"
-    return f"{ffn.experts_per_token}/{ffn.experts}" + (" + shared" if ffn.shared_width else "")
+    return f"{ffn.experts_per_token}/{ffn.experts}" + (" shared" if ffn.shared_width else "")
 
 
 def _model_record(model: Model) -> dict[str, Any]:
@@ -137,13 +137,14 @@ def _hardware_facts(system: Hardware) -> dict[str, Any]:
         "domain": wires.domain_gpus,
         "GB": round(gpu.memory_bytes / 1e9, 1),
         "TB/s": round(gpu.memory_bytes_per_s / 1e12, 2),
-        "link GB/s": round(wires.domain_bytes_per_s / 1e9),
-        "scale-out GB/s": "none" if across is None else round(across / 1e9),
-        "kernels": "calibrated" if system.file.kernels.calibrated else "uncalibrated",
+        "GB/s": round(wires.domain_bytes_per_s / 1e9),
+        "scale-out": "none" if across is None else round(across / 1e9),
+        "fitted": "yes" if system.file.kernels.calibrated else "no",
     }
 
 
-def _table(rows: list[dict[str, Any]], names: Sequence[str], output_format: options.Format) -> None:
+def _table(rows: list[dict[str, Any]], names: Sequence[str], left: int, output_format: options.Format) -> None:
+    """Rows of facts; the first ``left`` columns hold words."""
     if output_format is options.Format.JSON:
         show.result(json.dumps(rows, indent=2, sort_keys=True))
         return
@@ -155,7 +156,7 @@ def _table(rows: list[dict[str, Any]], names: Sequence[str], output_format: opti
     else:
         from helixplan.report.terminal import columns
 
-        show.view(columns(names, cells, left=1))
+        show.view(columns(names, cells, left=left))
 
 
 def _record(record: dict[str, Any], output_format: options.Format) -> None:

@@ -31,7 +31,7 @@ class Fabric:
         profile has no scale-out link a rule refuses such replicas; the fast link stands in so that they can be spoken of.
         """
         wires = self.case.hardware.interconnect
-        if np.max(self.gpus) <= wires.domain_gpus:
+        if np.all(np.asarray(self.gpus) <= wires.domain_gpus):
             return wires.domain_bytes_per_s
         shares = wires.domain_gpus / np.asarray(reach, dtype=float)
         inside = (np.asarray(self.gpus) <= wires.domain_gpus) | (shares == np.floor(shares))

@@ -85,7 +85,7 @@ def layers_held(model: Model, layers: tuple[int, ...], pp: Floats, stage: int | 
     if len(most) == 1:
         counts = next(iter(most.values()))
         return np.full(pp.shape, float(max(counts) if stage is None else counts[stage]))
-    table = np.zeros(int(max(most)) + 1)
+    table = np.zeros(max(most) + 1)
     for depth, counts in most.items():
         table[depth] = max(counts) if stage is None else counts[stage]
     return np.asarray(table[pp.astype(int)])

@@ -69,9 +69,9 @@ def attention_core(
     MLA has a factor at 32 heads and a term a head besides. With ns = max(1, min(tokens/512, SMs/(requests kv_heads))) - 1,
     the splits a kernel makes to fill the GPU.
 
-    ns falls as requests grow, so the sum could too. A server can always run fewer splits' worth of padding, never less work:
-    the time taken is the largest of any batch up to this one (docs/cost-model.md, "Order in batch"). Up to ``peak`` requests
-    ns is constant and the time rises; past it the time is convex, so the largest stands at ``peak`` or at the end.
+    ns falls as requests grow, so the sum could fall too, and no search over batches could be bounded. The time taken is therefore
+    the most of any batch up to this one (docs/cost-model.md, "Order in batch"). Up to ``peak`` requests ns is constant and the
+    time rises; past it the time is convex; so the most is at ``peak`` or at the end.
     """
     kernel, gpu = case.attention_kernel(attention), case.hardware.gpu
     math = case.attention_math(attention)

@@ -47,6 +47,9 @@ def score_case(case: Case, layouts: Layouts, batch: int | Ints) -> Scores:
     Many layouts share an attention half or an FFN half; each distinct half is worked out once.
     """
     requests = np.broadcast_to(np.asarray(batch, dtype=np.int64), (len(layouts),))
+    if not len(layouts):
+        nothing, none = np.zeros(0), np.zeros(0, dtype=np.int64)
+        return Scores(nothing, nothing, memory_limit(case), none, none, none, none)
     one = layouts
     rows, to_attention = distinct_rows(one.kvp, one.tpa, one.dp, one.pp, one.exchange, one.overlap_chunks, requests)
     halves = [attention_part(case, one[block], requests[block]) for block in blocks(rows)]

@@ -66,7 +66,7 @@ def proof(plan: Plan) -> str:
         return f"{found.status}: objective {found.objective:.6g}, bound {found.bound:.6g} {found.unit}"
     return (
         f"optimal: of {format_count(found.candidates)} layouts and batches none has better than "
-        f"{found.objective:.4g} {found.unit} ({found.solver})"
+        f"{found.objective:.4g} {found.unit}"
     )
 
 

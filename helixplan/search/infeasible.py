@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from decimal import ROUND_CEILING, Context
 
 import numpy as np
 
@@ -29,7 +30,7 @@ from helixplan.search.space import (
     replica_sizes,
     tie,
 )
-from helixplan.units import format_bytes, format_context, format_seconds
+from helixplan.units import format_bytes, format_context, format_seconds, parse_seconds
 
 WIDER = 8
 """How many domains of the fast link a larger replica is looked for on."""
@@ -246,7 +247,7 @@ def _slower(case: Case, request: Request) -> Iterator[tuple[str, Case, Request]]
     fastest = find_optimum(case, replace(request, ttl_s=None, objective="interactivity"))
     if fastest is not None:
         ttl = _rounded_up(_ttl(case, fastest.layout, fastest.batch))
-        yield f"--ttl {format_seconds(ttl).replace(' ', '')}", case, replace(request, ttl_s=ttl)
+        yield f"--ttl {ttl}", case, replace(request, ttl_s=parse_seconds(ttl, "ttl_s"))
 
 
 def _larger(case: Case, request: Request) -> Iterator[tuple[str, Case, Request]]:
@@ -293,7 +294,7 @@ def _ttl(case: Case, layout: Layout, batch: int) -> float:
     return float(attention_part(case, row, batch).seconds[0] + ffn_part(case, row, batch).seconds[0])
 
 
-def _rounded_up(seconds: float) -> float:
-    """To four significant digits, never below."""
-    step = 10.0 ** (math.floor(math.log10(seconds)) - 3)
-    return round(math.ceil(seconds / step * (1 - 1e-12)) * step, 15)
+def _rounded_up(seconds: float) -> str:
+    """A time to four significant digits, never below, as ``parse_seconds`` reads it: "9.469ms"."""
+    four_digits = Context(prec=4, rounding=ROUND_CEILING)
+    return f"{four_digits.create_decimal_from_float(seconds * 1e3):f}ms"

@@ -12,7 +12,7 @@ from helixplan.inputs.workload import Request
 from helixplan.layout import Layout
 from helixplan.numeric import Ints
 from helixplan.search.batch import TIE, Halved, Narrowed, Narrowing, Pairs, primary
-from helixplan.search.solver import HalfRows, Solution, solve, solver_version, undominated
+from helixplan.search.solver import HalfRows, Solution, solve, undominated
 from helixplan.search.space import Space, build_space
 
 ALTERNATIVES = 5
@@ -29,7 +29,6 @@ class Proof:
     candidates: int
     points: int
     rows: int
-    solver: str
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,6 @@ def _proof(request: Request, space: Space, narrowed: Narrowed, solution: Solutio
         candidates=narrowed.candidates,
         points=narrowed.points,
         rows=rows,
-        solver=solver_version(),
     )
 
 

@@ -8,7 +8,6 @@ then linear sums of the two. All coefficients are whole numbers, with one worker
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -136,8 +135,3 @@ def _solver() -> cp_model.CpSolver:
     solver.parameters.num_workers = 1
     solver.parameters.random_seed = 0
     return solver
-
-
-def solver_version() -> str:
-    """ "CP-SAT of OR-Tools 9.15"."""
-    return f"CP-SAT of OR-Tools {version('ortools')}"

@@ -1,0 +1,146 @@
+"""Imports run one way: a module imports only what stands above it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+
+import pytest
+
+import helixplan as hp
+from tests.conftest import ROOT
+
+ORDER = [
+    "version",
+    "errors",
+    "numeric",
+    "units",
+    "inputs.workload",
+    "inputs.model",
+    "inputs.validation",
+    "inputs.catalog",
+    "inputs.huggingface",
+    "inputs.hardware",
+    "layout",
+    "cost.case",
+    "cost.timing",
+    "cost.roofline",
+    "cost.collectives",
+    "cost.shares",
+    "cost.experts",
+    "cost.memory",
+    "cost.step",
+    "cost.score",
+    "search.rules",
+    "search.space",
+    "search.batch",
+    "search.solver",
+    "search.optimum",
+    "search.infeasible",
+    "plans",
+    "api",
+    "report.wording",
+    "report.terminal",
+    "report.markdown",
+    "cli.options",
+    "cli.files",
+    "cli.show",
+    "cli.catalogs",
+    "cli.estimate",
+    "cli.plan",
+    "cli",
+    "__main__",
+]
+
+
+def modules() -> dict[str, ast.Module]:
+    found = {}
+    for path in sorted((ROOT / "helixplan").rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT / "helixplan").with_suffix("").parts).removesuffix(".__init__")
+        found[name] = ast.parse(path.read_text())
+    return found
+
+
+def imported(tree: ast.Module) -> set[str]:
+    """What a module imports of helixplan, inside functions too; what only type checkers see apart."""
+    seen_only_by_checkers = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    names = set()
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.ImportFrom)
+            and (node.module or "").startswith("helixplan")
+            and id(node) not in seen_only_by_checkers
+        ):
+            base = (node.module or "").removeprefix("helixplan").removeprefix(".")
+            known = {f"{base}.{alias.name}" for alias in node.names} & {*ORDER}
+            names |= known or {base}
+    return names
+
+
+def test_every_module_has_its_place() -> None:
+    packages = {"__init__", "inputs", "cost", "search", "report"}
+    assert set(modules()) - packages == {*ORDER}
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_a_module_imports_only_what_stands_above_it(name: str) -> None:
+    above = {*ORDER[: ORDER.index(name)]}
+    assert imported(modules()[name]) <= above
+
+
+def test_only_the_solver_imports_ortools_and_only_the_cli_prints() -> None:
+    for name, tree in modules().items():
+        roots = {
+            (node.module or "").split(".")[0] if isinstance(node, ast.ImportFrom) else alias.name.split(".")[0]
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for alias in node.names
+        }
+        assert "ortools" not in roots or name == "search.solver"
+        assert "click" not in roots
+        calls = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+        assert "print" not in calls
+
+
+def test_all_is_sorted_and_complete() -> None:
+    assert hp.__all__ == sorted(hp.__all__)
+    assert all(getattr(hp, name) is not None for name in hp.__all__)
+    assert callable(hp.plan)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = hp.nothing
+
+
+def test_plan_stays_a_function_whatever_was_imported_first() -> None:
+    code = "import helixplan.api, helixplan.cli, helixplan.plans, helixplan as hp; assert callable(hp.plan), hp.plan"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["plan", "--help"]])
+def test_help_loads_neither_numpy_nor_ortools(arguments: list[str]) -> None:
+    code = f"""
+import sys
+sys.argv = ['helixplan', *{arguments!r}]
+from helixplan.cli import main
+try:
+    main()
+except SystemExit:
+    pass
+assert not {{'numpy', 'ortools'}} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_estimate_does_not_load_ortools(gb200: hp.Hardware) -> None:
+    code = (
+        "import sys, helixplan as hp\n"
+        "m, h = hp.load_model('qwen3-32b'), hp.load_hardware('h100-hgx')\n"
+        "hp.estimate(m, h, hp.Layout(kvp=1, tpa=8, tpf=8, ep=1), context_tokens=1000, batch=1)\n"
+        "assert 'ortools' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
