@@ -6,6 +6,7 @@ from typing import TypedDict, Unpack
 
 import numpy as np
 
+from helixplan.assembly import evaluate, make_plan, relaxation
 from helixplan.cost.case import Case, pose
 from helixplan.cost.score import Scores, score_case
 from helixplan.errors import InfeasibleError, InputError
@@ -14,7 +15,7 @@ from helixplan.inputs.model import Model
 from helixplan.inputs.workload import MAX_BATCH, Request, Workload, whole
 from helixplan.layout import Layout, Layouts, check_structure, whole_heads
 from helixplan.numeric import Ints
-from helixplan.plans import Plan, Relaxation, evaluate, make_plan, relaxation
+from helixplan.plans import Plan, Relaxation
 from helixplan.search.infeasible import find_conflict, find_relief
 from helixplan.search.optimum import find_optimum
 

@@ -325,33 +325,22 @@ def test_catalogs_list_and_show_everything_bundled(cli: Run) -> None:
     assert "https://" in cli("hardware", "show", "gb200-nvl72").stdout
 
 
-def test_an_interrupt_exits_130(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("raised", "code", "said"), [(KeyboardInterrupt, 130, ""), (ZeroDivisionError, 70, "bug in helixplan")])
+def test_an_interrupt_exits_130_and_a_bug_70(
+    raised: type[BaseException], code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     import helixplan.api
     from helixplan import cli as program
 
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
+    def stop(*_: object) -> None:
+        raise raised
 
-    monkeypatch.setattr(helixplan.api, "plan_case", interrupted)
+    monkeypatch.setattr(helixplan.api, "plan_case", stop)
     monkeypatch.setattr("sys.argv", ["helixplan", *MAIN])
     with pytest.raises(SystemExit) as stopped:
         program.main()
-    assert stopped.value.code == 130
-
-
-def test_a_bug_exits_70_and_says_that_it_is_one(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    import helixplan.api
-    from helixplan import cli as program
-
-    def broken(*_: object) -> None:
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(helixplan.api, "plan_case", broken)
-    monkeypatch.setattr("sys.argv", ["helixplan", *MAIN])
-    with pytest.raises(SystemExit) as stopped:
-        program.main()
-    assert stopped.value.code == 70
-    assert "bug in helixplan" in capsys.readouterr().err
+    assert stopped.value.code == code
+    assert said in capsys.readouterr().err
 
 
 def test_completion_offers_bundled_names(cli: Run) -> None:

@@ -39,6 +39,7 @@ ORDER = [
     "search.optimum",
     "search.infeasible",
     "plans",
+    "assembly",
     "api",
     "report.wording",
     "report.terminal",

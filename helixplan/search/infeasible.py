@@ -17,7 +17,7 @@ from helixplan.inputs.workload import BYTES_PER_ELEMENT, MAX_GPUS, Request
 from helixplan.layout import Layout, Layouts
 from helixplan.numeric import Bools, Floats, Ints, blocks
 from helixplan.search.optimum import feasible, find_optimum
-from helixplan.search.rules import AttentionRule, FfnRule, Rule, families_named
+from helixplan.search.rules import DOMAIN, MEMORY, TTL, AttentionRule, FfnRule, Rule, budget_rule, families_named
 from helixplan.search.solver import smallest_conflict
 from helixplan.search.space import (
     ATTENTION_PINS,
@@ -34,7 +34,7 @@ from helixplan.units import format_bytes, format_context, format_seconds, parse_
 
 WIDER = 8
 """How many domains of the fast link a larger replica is looked for on."""
-MEMORY, TTL, BATCH, DOMAIN = "memory-fits", "ttl", "batch", "nvlink-domain"
+BATCH = "batch"
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _is_request(name: str) -> bool:
 def _candidates(case: Case, request: Request) -> _Candidates:
     families = families_named(request.family)
     names = list(dict.fromkeys(rule.name for family in families for rule in family.rules))
-    names += [*(f"pin {name}={value}" for name, value in request.pins.items()), _budget(request), MEMORY]
+    names += [*(f"pin {name}={value}" for name, value in request.pins.items()), budget_rule(request), MEMORY]
     names += ([BATCH] if request.batch is not None else []) + ([TTL] if request.ttl_s is not None else [])
     found = []
     for family in families:
@@ -121,7 +121,7 @@ def _broken(case: Case, request: Request, names: list[str], rules: tuple[Rule, .
         if name in request.pins:
             mark(f"pin {name}={request.pins[name]}", getattr(rows, name) != request.pins[name])
     if kind is AttentionRule:
-        mark(_budget(request), ~np.isin(rows.gpus, replica_sizes(case, request)))
+        mark(budget_rule(request), ~np.isin(rows.gpus, replica_sizes(case, request)))
     return bits
 
 
@@ -171,16 +171,12 @@ def _front(key: Ints, broken: Ints, seconds: Floats, held: Floats) -> Ints:
     return rows[np.argsort(key[rows], kind="stable")]
 
 
-def _budget(request: Request) -> str:
-    return "gpus" if request.gpus is not None else "max-gpus" if request.max_gpus is not None else DOMAIN
-
-
 def _detail(case: Case, request: Request, name: str, members: list[str], found: _Candidates) -> str:
     """What one member says here, in words and numbers."""
     if name == MEMORY:
         least = format_bytes(_least(found, found.bytes, members, name))
         at = format_context(case.workload.context_tokens)
-        most = "" if _budget(request) in members else f" on up to {max(wider_sizes(case, request))} GPUs"
+        most = "" if budget_rule(request) in members else f" on up to {max(wider_sizes(case, request))} GPUs"
         limit = format_bytes(memory_limit(case))
         return f"a GPU may hold {limit}, and at {at} tokens the rest leaves no layout{most} under {least}"
     if name == TTL:
@@ -221,7 +217,7 @@ def find_relief(case: Case, request: Request, members: list[str]) -> list[Relief
 def _nearby(case: Case, request: Request, members: list[str]) -> Iterator[tuple[str, Case, Request]]:
     if TTL in members:
         yield from _slower(case, request)
-    if _budget(request) in members:
+    if budget_rule(request) in members:
         yield from _larger(case, request)
     if BATCH in members:
         most = find_optimum(case, replace(request, batch=None, objective="users"))

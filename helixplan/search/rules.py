@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from helixplan.cost.case import Case
+from helixplan.inputs.workload import Request
 from helixplan.layout import Layout, Layouts
 from helixplan.numeric import Amount, Bools
 
@@ -107,6 +108,15 @@ FAMILIES = {
     )
 }
 """One definition each; ``any`` is all of them."""
+
+
+MEMORY, TTL, DOMAIN = "memory-fits", "ttl", "nvlink-domain"
+"""The rules that look at a whole layout: its bytes, its seconds, and its GPUs where no request names their number."""
+
+
+def budget_rule(request: Request) -> str:
+    """What bounds the GPUs of a replica: the request, or by default one domain of the fast link."""
+    return "gpus" if request.gpus is not None else "max-gpus" if request.max_gpus is not None else DOMAIN
 
 
 def families_named(name: str) -> list[Family]:

@@ -1,0 +1,280 @@
+"""Puts a plan together: what a layout costs and holds, the proof of it, and what each rank holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from helixplan.cost.case import Case
+from helixplan.cost.memory import attention_memory, ffn_memory, memory_limit
+from helixplan.cost.shares import Shares
+from helixplan.cost.step import COMMUNICATION, PHASE_ORDER, Phase, attention_part, ffn_part
+from helixplan.inputs.model import MoE
+from helixplan.inputs.workload import Request
+from helixplan.layout import (
+    EXCHANGE_CODES,
+    Layout,
+    Layouts,
+    coordinates,
+    experts_held,
+    heads_held,
+    process_groups,
+    stage_bounds,
+)
+from helixplan.plans import (
+    Plan,
+    PlanAlternative,
+    PlanCost,
+    PlanHardware,
+    PlanLayout,
+    PlanMemory,
+    PlanModel,
+    PlanPhase,
+    PlanProof,
+    PlanRank,
+    PlanWorkload,
+    Relaxation,
+)
+from helixplan.search.optimum import Proof
+from helixplan.search.rules import FAMILIES, MEMORY, TTL, broken_rules, budget_rule, family_of
+from helixplan.version import COST_MODEL_VERSION, SCHEMA_VERSION, __version__
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One layout at a batch: resolved, with its phases and memory."""
+
+    layout: Layout
+    batch: int
+    cost: PlanCost
+    memory: PlanMemory
+
+
+def evaluate(case: Case, layout: Layout, batch: int) -> Evaluated:
+    """The cost and memory of one layout at a batch, exchange and chunks resolved."""
+    row = Layouts.of(layout)
+    attention, ffn = attention_part(case, row, batch), ffn_part(case, row, batch)
+    resolved = Layout(
+        layout.kvp,
+        layout.tpa,
+        layout.tpf,
+        layout.ep,
+        layout.dp,
+        layout.pp,
+        exchange=next(name for name, code in EXCHANGE_CODES.items() if code == int(attention.exchange[0])),
+        overlap_chunks=int(attention.chunks[0]),
+    )
+    ttl = float(attention.seconds[0] + ffn.seconds[0])
+    ideal, same = case.ideal(), Layouts.of(resolved)
+    ideal_s = attention_part(ideal, same, batch).seconds[0] + ffn_part(ideal, same, batch).seconds[0]
+    phases = _merged(attention.phases + ffn.phases)
+    held = attention.memory + ffn.memory
+    total, limit = float(_one(held.total_bytes)), memory_limit(case)
+    return Evaluated(
+        resolved,
+        batch,
+        PlanCost(
+            ttl_s=ttl,
+            ttl_ideal_s=float(ideal_s),
+            tokens_per_s_per_user=1 / ttl,
+            tokens_per_s_per_gpu=batch / (ttl * layout.gpus),
+            exposed_communication_s=sum(phase.seconds for phase in phases if phase.name in COMMUNICATION),
+            phases=phases,
+        ),
+        PlanMemory(
+            weights_bytes=_one(held.weights_bytes),
+            kv_cache_bytes=_one(held.kv_cache_bytes),
+            buffers_bytes=_one(held.buffers_bytes),
+            workspace_bytes=_one(held.workspace_bytes),
+            total_bytes=total,
+            limit_bytes=limit,
+            fits=total <= limit,
+        ),
+    )
+
+
+def _one(value: Any) -> float:
+    return float(value[0]) if hasattr(value, "__len__") else float(value)
+
+
+def _merged(phases: list[Phase]) -> list[PlanPhase]:
+    """The phases of one layout in the order of a step, those that do not apply left out; the pipeline's halves as one."""
+    whole: dict[tuple[str, str | None], Phase] = {}
+    for phase in phases:
+        key = (phase.name, phase.group)
+        before = whole.get(key)
+        timing = phase.timing if before is None else before.timing + phase.timing
+        whole[key] = Phase(phase.name, phase.group, phase.layers, timing)
+    listed = sorted(whole.values(), key=lambda phase: (PHASE_ORDER.index(phase.name), phase.group or ""))
+    return [
+        PlanPhase(
+            name=phase.name,
+            group=phase.group,
+            layers=phase.layers,
+            seconds=_one(phase.timing.seconds),
+            hbm_bytes=_one(phase.timing.hbm_bytes),
+            flops=_one(phase.timing.flops),
+            wire_bytes=_one(phase.timing.wire_bytes),
+            bound=phase.timing.bound,  # type: ignore[arg-type]
+        )
+        for phase in listed
+        if _one(phase.timing.seconds) != 0 or _one(phase.timing.wire_bytes) or _one(phase.timing.hbm_bytes)
+    ]
+
+
+def make_plan(
+    case: Case,
+    layout: Layout,
+    batch: int,
+    request: Request | None,
+    proof: Proof | None = None,
+    alternatives: list[tuple[Layout, int]] | None = None,
+) -> Plan:
+    """The plan of one layout: of a search's answer where ``request`` and ``proof`` are given, else of an estimate."""
+    found = evaluate(case, layout, batch)
+    plan_layout = _plan_layout(case, found, request)
+    broken = None
+    if proof is None:
+        broken = [rule.name for rule in broken_rules(case, found.layout, FAMILIES["helix"])]
+        broken += [] if found.memory.fits else [MEMORY]
+    return Plan(
+        schema_version=SCHEMA_VERSION,
+        helixplan_version=__version__,
+        cost_model_version=COST_MODEL_VERSION,
+        model=PlanModel(name=case.model.name, sha256=case.model.sha256),
+        hardware=_plan_hardware(case),
+        workload=_plan_workload(case, request),
+        layout=plan_layout,
+        cost=found.cost,
+        memory=found.memory,
+        proof=None if proof is None or request is None else _plan_proof(case, proof, plan_layout.family, request),
+        broken_rules=broken,
+        alternatives=None if alternatives is None else [_alternative(case, one, size, request) for one, size in alternatives],
+        warnings=warnings_of(case),
+        ranks=_ranks(case, found.layout, batch),
+        groups=process_groups(found.layout),
+    )
+
+
+def warnings_of(case: Case) -> list[str]:
+    """What a user should know before believing the numbers."""
+    said = []
+    longest, asked = case.model.max_context, case.workload.context_tokens
+    if longest is not None and asked > longest:
+        said.append(f"{case.model.name} was made for {longest:,} tokens (max_position_embeddings); {asked:,} were asked for")
+    if case.hardware.calibration_note:
+        said.append(f"{case.hardware.name} is {case.hardware.calibration_note}")
+    return said
+
+
+def _plan_layout(case: Case, found: Evaluated, request: Request | None) -> PlanLayout:
+    layout = found.layout
+    family = request.family if request is not None else "any"
+    if family == "any":
+        known = family_of(case, layout)
+        family = known.name if known else "none"
+    return PlanLayout(
+        family=family,
+        kvp=layout.kvp,
+        tpa=layout.tpa,
+        dp=layout.dp,
+        pp=layout.pp,
+        tpf=layout.tpf,
+        ep=layout.ep,
+        gpus=layout.gpus,
+        batch=found.batch,
+        overlap="hop-b" if (layout.overlap_chunks or 1) > 1 else "none",
+        overlap_chunks=layout.overlap_chunks or 1,
+        exchange=layout.exchange,  # type: ignore[arg-type]
+        kv_block_tokens=case.workload.kv_block_tokens,
+    )
+
+
+def _plan_hardware(case: Case) -> PlanHardware:
+    return PlanHardware(
+        name=case.hardware.name,
+        sha256=case.hardware.sha256,
+        kernels="ideal" if case.workload.kernels == "ideal" else "measured",
+        floor_scale=case.workload.clock,
+        calibrated=case.hardware.file.kernels.calibrated,
+        calibration=case.hardware.file.kernels.source,
+    )
+
+
+def _plan_workload(case: Case, request: Request | None) -> PlanWorkload:
+    work, precision = case.workload, case.precision
+    dtypes = {part: precision.of(part) for part in ("attention", "dense", "experts", "shared", "router")}
+    used = {dtype for part, dtype in dtypes.items() if part in _components(case)}
+    math = {case.attention_math(attention) for _, attention, _ in case.model.attention_kinds}
+    return PlanWorkload(
+        context_tokens=work.context_tokens,
+        weight_dtype=used.pop() if len(used) == 1 else "mixed",
+        weight_dtypes=dtypes,
+        kv_dtype=case.kv_dtype,
+        attention_math=math.pop() if len(math) == 1 else "mixed",
+        ttl_limit_s=request.ttl_s if request else None,
+        objective=request.goal if request else None,
+        batch=request.batch if request else None,
+        gpus=request.gpus if request else None,
+        max_gpus=request.max_gpus if request else None,
+        family=request.family if request else None,
+        pins=dict(request.pins) if request else {},
+        overlap=work.overlap,
+        exchange=work.exchange,
+        engine=work.engine or "none",
+        memory_utilization=work.memory_utilization,
+        kv_block_tokens=work.kv_block_tokens,
+        step_overhead_s=work.step_overhead_s,
+    )
+
+
+def _components(case: Case) -> set[str]:
+    """The components of weights that the model has and ``--weights`` sets."""
+    parts = {"attention"}
+    for _, ffn, _ in case.model.ffn_kinds:
+        if isinstance(ffn, MoE):
+            parts |= {"experts", "shared"} if ffn.shared else {"experts"}
+        else:
+            parts.add("dense")
+    return parts
+
+
+def _plan_proof(case: Case, proof: Proof, family: str, request: Request) -> PlanProof:
+    rules = [rule.name for rule in FAMILIES[family].rules] if family in FAMILIES else []
+    rules += [MEMORY, budget_rule(request)] + ([TTL] if request.ttl_s is not None else [])
+    return PlanProof(**vars(proof), rules=rules)
+
+
+def _alternative(case: Case, layout: Layout, batch: int, request: Request | None) -> PlanAlternative:
+    found = evaluate(case, layout, batch)
+    return PlanAlternative(
+        layout=_plan_layout(case, found, request),
+        ttl_s=found.cost.ttl_s,
+        tokens_per_s_per_user=found.cost.tokens_per_s_per_user,
+        tokens_per_s_per_gpu=found.cost.tokens_per_s_per_gpu,
+        memory_bytes=found.memory.total_bytes,
+    )
+
+
+def relaxation(change: str, case: Case, found: Evaluated, request: Request) -> Relaxation:
+    return Relaxation(change=change, layout=_plan_layout(case, found, request), cost=found.cost)
+
+
+def _ranks(case: Case, layout: Layout, batch: int) -> list[PlanRank]:
+    """Every rank, its memory by its stage's own layers."""
+    shares = Shares(case, Layouts.of(layout), batch)
+    stages = stage_bounds(case.model.layers, layout.pp)
+    codes = shares.layouts.exchange
+    held = [_one((attention_memory(shares, codes, stage) + ffn_memory(shares, stage)).total_bytes) for stage in range(layout.pp)]
+    block = case.workload.kv_block_tokens
+    return [
+        PlanRank(
+            **vars(place),
+            **heads_held(case.model, layout, place),  # type: ignore[arg-type]
+            kv_blocks=f"rank {place.kvp} of {layout.kvp}, {block} tokens",
+            experts=list(experts_held(case.model, layout, place)),
+            layers=list(stages[place.stage]),
+            memory_bytes=held[place.stage],
+        )
+        for place in coordinates(layout)
+    ]
