@@ -30,7 +30,7 @@ def ceil_div(a: Amount, b: Amount) -> Amount:
 def distinct(values: Ints | Floats) -> tuple[Floats, Ints]:
     """Distinct whole numbers, sorted, and where each entry finds its own: by counting, where sorting would take longer."""
     whole = np.asarray(values).astype(np.int64)
-    top = int(whole.max(initial=0))
+    top = int(np.max(whole)) if whole.size else 0
     if top > 4 * whole.size + 1024:
         few, index = np.unique(whole, return_inverse=True)
         return few.astype(float), index

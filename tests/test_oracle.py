@@ -158,6 +158,7 @@ def test_the_plan_is_what_brute_force_finds(
         expected.layout.exchange,
     )
     assert plan.cost.ttl_s == pytest.approx(expected.ttl_s, rel=1e-12)
+    assert hp.Plan.from_json(plan.to_json()) == plan
     again = hp.estimate(model, hardware, found.layout, batch=found.batch, **how)
     assert again.cost == plan.cost
     assert again.memory == plan.memory

@@ -25,8 +25,8 @@ def facts(plan: Plan) -> list[tuple[str, str]]:
         ("GPUs", f"{layout.gpus}{stages} ({layout.family} family)"),
         ("attention", f"KVP {layout.kvp} x TPA {layout.tpa} x DP {layout.dp}"),
         ("FFN", f"TPF {layout.tpf} x EP {layout.ep}"),
-        ("batch", f"{format_count(layout.batch)} concurrent requests"),
-        ("exchange", exchange(layout)),
+        ("batch", f"{format_count(layout.batch)} concurrent request{'s' if layout.batch > 1 else ''}"),
+        ("exchange", exchange(plan)),
         ("TTL", f"{format_seconds(cost.ttl_s)} (speed of light {format_seconds(cost.ttl_ideal_s)})"),
         ("throughput", f"{cost.tokens_per_s_per_user:.4g} tokens/s/user, {cost.tokens_per_s_per_gpu:.4g} tokens/s/GPU"),
         ("exposed comm.", f"{format_seconds(cost.exposed_communication_s)} of a step"),
@@ -52,22 +52,28 @@ def weights(plan: Plan) -> str:
     return ", ".join(f"{part} {dtype}" for part, dtype in plan.workload.weight_dtypes.items())
 
 
-def exchange(layout: PlanLayout) -> str:
+def exchange(plan: Plan) -> str:
+    """What the KVP ranks exchange, and how it is overlapped. Latents or values: only MLA has the choice."""
+    layout = plan.layout
     if layout.kvp == 1:
         return "none: one KVP rank holds the whole context"
     overlapped = f"HOP-B in {layout.overlap_chunks} chunks" if layout.overlap == "hop-b" else "not overlapped"
-    return f"{layout.exchange} all-to-all over {layout.kvp} KVP ranks, {overlapped}"
+    kind = f"{layout.exchange} " if any(phase.name == "attention.value_up" for phase in plan.cost.phases) else ""
+    return f"{kind}all-to-all over {layout.kvp} KVP ranks, {overlapped}"
 
 
 def proof(plan: Plan) -> str:
     found = plan.proof
     assert found is not None
+    value = objective(found.objective, found.unit)
     if found.status != "optimal":
-        return f"{found.status}: objective {found.objective:.6g}, bound {found.bound:.6g} {found.unit}"
-    return (
-        f"optimal: of {format_count(found.candidates)} layouts and batches none has better than "
-        f"{found.objective:.4g} {found.unit}"
-    )
+        return f"{found.status}: found {value}, and nothing can be better than {objective(found.bound, found.unit)}"
+    return f"optimal: none of {format_count(found.candidates)} layouts and batches has better than {value}"
+
+
+def objective(value: float, unit: str) -> str:
+    """A value of the objective in its unit."""
+    return f"a TTL of {format_seconds(value)}" if unit == "s" else f"{value:.4g} {unit}"
 
 
 def sources(plan: Plan) -> list[str]:

@@ -106,10 +106,10 @@ class Halved:
     count: Ints
 
     def least_seconds(self) -> Floats:
-        return np.minimum.reduceat(self.seconds, self.start)
+        return np.asarray(np.minimum.reduceat(self.seconds, self.start))
 
     def least_bytes(self) -> Floats:
-        return np.minimum.reduceat(self.bytes, self.start)
+        return np.asarray(np.minimum.reduceat(self.bytes, self.start))
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def break_ties(space: Space, request: Request, pairs: Pairs) -> int:
     left = np.arange(len(pairs))
 
     def least(values: Ints) -> Ints:
-        lowest = values[left].min()
+        lowest = np.min(values[left])
         return np.asarray(left[values[left] <= lowest + TIE * abs(lowest)])
 
     order = (
