@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from helixplan.cost.case import Case
-from helixplan.cost.memory import attention_memory, ffn_memory, memory_limit
+from helixplan.cost.memory import attention_memory, ffn_memory, memory_limit, stage_loads
 from helixplan.cost.shares import Shares
 from helixplan.cost.step import COMMUNICATION, PHASE_ORDER, Phase, attention_part, ffn_part
 from helixplan.inputs.model import MoE
@@ -68,8 +68,9 @@ def evaluate(case: Case, layout: Layout, batch: int) -> Evaluated:
     ideal, same = case.ideal(), Layouts.of(resolved)
     ideal_s = attention_part(ideal, same, batch).seconds[0] + ffn_part(ideal, same, batch).seconds[0]
     phases = _merged(attention.phases + ffn.phases)
-    held = attention.memory + ffn.memory
-    total, limit = float(_one(held.total_bytes)), memory_limit(case)
+    stages = [one + other for one, other in zip(attention.memory, ffn.memory, strict=True)]
+    held = max(stages, key=lambda kind: _one(kind.total_bytes))
+    total, limit = _one(held.total_bytes), memory_limit(case)
     return Evaluated(
         resolved,
         batch,
@@ -265,7 +266,10 @@ def _ranks(case: Case, layout: Layout, batch: int) -> list[PlanRank]:
     shares = Shares(case, Layouts.of(layout), batch)
     stages = stage_bounds(case.model.layers, layout.pp)
     codes = shares.layouts.exchange
-    held = [_one((attention_memory(shares, codes, stage) + ffn_memory(shares, stage)).total_bytes) for stage in range(layout.pp)]
+    held = [
+        _one((attention_memory(shares, codes, load) + ffn_memory(shares, load)).total_bytes)
+        for load in stage_loads(case.model, layout.pp)
+    ]
     block = case.workload.kv_block_tokens
     return [
         PlanRank(

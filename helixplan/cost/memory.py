@@ -1,7 +1,7 @@
 """The bytes a GPU holds: weights, KV cache, buffers, workspace. A sum of an attention part and an FFN part.
 
-With a pipeline every layer kind counts as often as the stage with most of it has it, so the sum is an upper bound where
-kinds are unevenly spread, and exact where pp is 1.
+With a pipeline the stages hold different layers, and which of them is fullest depends on the layout. So each part is given
+for every kind of stage (a model has one to three worth looking at), and a layout fits where every kind does.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from helixplan.cost.case import Case
 from helixplan.cost.shares import Shares
-from helixplan.inputs.model import Gemm, Model, MoE
+from helixplan.inputs.model import Gemm, LatentAttention, Model, MoE
 from helixplan.inputs.workload import ACTIVATION_BYTES, BYTES_PER_ELEMENT
 from helixplan.layout import VALUE, stage_bounds
 from helixplan.numeric import Amount, Floats, ceil_div
@@ -36,42 +36,94 @@ class Memory:
         return Memory(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
-def attention_memory(shares: Shares, exchange: Amount, stage: int | None = None) -> Memory:
-    """Projections, cache and exchange buffers. ``exchange`` holds codes; ``stage`` None: of the fullest."""
+@dataclass(frozen=True)
+class StageLoad:
+    """What a stage holds: layers of each attention kind and of each FFN kind, and vocabulary tables. Numbers or arrays (M,)."""
+
+    attention: tuple[Amount, ...]
+    ffn: tuple[Amount, ...]
+    tables: Amount
+
+
+def stage_loads(model: Model, pp: int) -> list[StageLoad]:
+    """The load of every stage: the embedding on the first, the head on the last (one table, if they are tied and meet)."""
+    loads = []
+    for stage, (start, end) in enumerate(stage_bounds(model.layers, pp)):
+        tables = int(stage == 0) + int(stage == pp - 1)
+        loads.append(
+            StageLoad(
+                tuple(sum(start <= layer < end for layer in layers) for _, _, layers in model.attention_kinds),
+                tuple(sum(start <= layer < end for layer in layers) for _, _, layers in model.ffn_kinds),
+                1 if pp == 1 and model.tied_embedding else tables,
+            )
+        )
+    return loads
+
+
+def fullest_loads(model: Model, pp: Floats) -> list[StageLoad]:
+    """Of M pipelines the kinds of stages that may be the fullest, as many for each.  -> loads with arrays (M,)"""
+    table = _load_table(model)[:, :, pp.astype(int)]
+    kinds = len(model.attention_kinds)
+    return [StageLoad(tuple(rows[:kinds]), tuple(rows[kinds:-1]), rows[-1]) for rows in table]
+
+
+@lru_cache(maxsize=64)
+def _load_table(model: Model) -> Floats:
+    """The loads no other stage of the same pipeline tops in every count.  -> (stage kinds, counts, pp from 0 to L)
+
+    A pipeline with fewer kinds of them than another repeats its last.
+    """
+    kinds = [layers for _, _, layers in model.attention_kinds] + [layers for _, _, layers in model.ffn_kinds]
+    upto = np.zeros((len(kinds), model.layers + 1), dtype=np.int64)
+    for row, layers in enumerate(kinds):
+        upto[row, 1:] = np.cumsum(np.isin(np.arange(model.layers), layers))
+    tops = []
+    for pp in range(1, model.layers + 1):
+        bounds = np.array(stage_bounds(model.layers, pp))
+        tables = (bounds[:, 0] == 0).astype(np.int64) + (bounds[:, 1] == model.layers)
+        tables = np.minimum(tables, 1) if model.tied_embedding else tables
+        loads = np.unique(np.vstack([upto[:, bounds[:, 1]] - upto[:, bounds[:, 0]], tables]), axis=1).T
+        beaten = [any((other >= load).all() and (other != load).any() for other in loads) for load in loads]
+        tops.append(loads[~np.array(beaten)])
+    most = max(len(loads) for loads in tops)
+    table = np.zeros((most, len(kinds) + 1, model.layers + 1))
+    for pp, loads in enumerate(tops, start=1):
+        table[:, :, pp] = loads[np.minimum(np.arange(most), len(loads) - 1)]
+    return table
+
+
+def attention_memory(shares: Shares, exchange: Amount, load: StageLoad) -> Memory:
+    """Projections, cache and exchange buffers of a stage. ``exchange`` holds codes."""
     case, hidden = shares.case, shares.case.model.hidden
-    total = Memory()
-    for _, attention, layers in case.model.attention_kinds:
+    total = Memory(buffers_bytes=_exchange_buffers(shares, exchange))
+    for (_, attention, _), count in zip(case.model.attention_kinds, load.attention, strict=True):
         held = shares.heads(attention)
         up = np.where(np.asarray(exchange) == VALUE, held.query, held.output)
-        count = layers_held(case.model, layers, shares.pp, stage)
         weights = _gemm_bytes(shares, attention.gemms(hidden, held.query, held.kv, held.output, up))
         cache = shares.cached_requests * held.tokens * held.kv * attention.kv_elements_per_head * case.kv_bytes
         total += Memory(weights_bytes=count * weights, kv_cache_bytes=count * cache)
-    return total + Memory(buffers_bytes=_exchange_buffers(shares))
+    return total
 
 
-def ffn_memory(shares: Shares, stage: int | None = None) -> Memory:
-    """FFN weights, embedding and head, buffers and workspace. ``stage`` None: of the fullest."""
+def ffn_memory(shares: Shares, load: StageLoad) -> Memory:
+    """FFN weights, embedding and head, buffers and workspace of a stage."""
     case, hidden = shares.case, shares.case.model.hidden
-    total = Memory()
-    for _, ffn, layers in case.model.ffn_kinds:
-        if isinstance(ffn, MoE):
-            gemms = [
-                ffn.router(hidden),
-                *(ffn.shared.gemms(hidden, shares.ffn_group, component="shared") if ffn.shared else []),
-            ]
-            experts = ceil_div(ffn.experts, shares.ep) * ffn.expert_elements(hidden, shares.tpf)
-            weights = _gemm_bytes(shares, gemms) + experts * BYTES_PER_ELEMENT[case.precision.experts]
-        else:
-            weights = _gemm_bytes(shares, ffn.gemms(hidden, shares.ffn_group))
-        total += Memory(weights_bytes=layers_held(case.model, layers, shares.pp, stage) * weights)
     rows = ceil_div(case.model.vocabulary, shares.stage) * hidden * BYTES_PER_ELEMENT["bf16"]
-    activations = 2 * shares.stage_requests * hidden * ACTIVATION_BYTES
-    return total + Memory(
-        weights_bytes=rows * _tables(case.model, shares.pp, stage),
-        buffers_bytes=activations,
+    total = Memory(
+        weights_bytes=load.tables * rows,
+        buffers_bytes=2 * shares.stage_requests * hidden * ACTIVATION_BYTES,
         workspace_bytes=case.hardware.file.kernels.overheads.workspace_bytes,
     )
+    for (_, ffn, _), count in zip(case.model.ffn_kinds, load.ffn, strict=True):
+        if isinstance(ffn, MoE):
+            shared = ffn.shared.gemms(hidden, shares.ffn_group, component="shared") if ffn.shared else []
+            experts = ceil_div(ffn.experts, shares.ep) * ffn.expert_elements(hidden, shares.tpf)
+            weights = _gemm_bytes(shares, [ffn.router(hidden), *shared])
+            weights = weights + experts * BYTES_PER_ELEMENT[case.precision.experts]
+        else:
+            weights = _gemm_bytes(shares, ffn.gemms(hidden, shares.ffn_group))
+        total += Memory(weights_bytes=count * weights)
+    return total
 
 
 def memory_limit(case: Case) -> float:
@@ -79,43 +131,18 @@ def memory_limit(case: Case) -> float:
     return case.workload.memory_utilization * case.hardware.gpu.memory_bytes
 
 
-def layers_held(model: Model, layers: tuple[int, ...], pp: Floats, stage: int | None) -> Floats:
-    """How many of ``layers`` a stage holds, or the stage with most of them.  -> (M,)"""
-    most = {int(depth): _layers_by_stage(model.layers, layers, int(depth)) for depth in np.unique(pp)}
-    if len(most) == 1:
-        counts = next(iter(most.values()))
-        return np.full(pp.shape, float(max(counts) if stage is None else counts[stage]))
-    table = np.zeros(max(most) + 1)
-    for depth, counts in most.items():
-        table[depth] = max(counts) if stage is None else counts[stage]
-    return np.asarray(table[pp.astype(int)])
-
-
-@lru_cache(maxsize=8192)
-def _layers_by_stage(total: int, layers: tuple[int, ...], pp: int) -> tuple[int, ...]:
-    return tuple(sum(start <= layer < end for layer in layers) for start, end in stage_bounds(total, min(pp, total)))
-
-
-def _tables(model: Model, pp: Floats, stage: int | None) -> Amount:
-    """Vocabulary tables a GPU holds a share of: embedding on the first stage, head on the last; both, for the sum's sake,
-    where any stage may be meant."""
-    if stage is None:
-        return np.where(pp > 1, 2.0, 1.0) if model.tied_embedding else 2.0
-    first, last = stage == 0, stage == int(pp[0]) - 1
-    if first and last:
-        return 1.0 if model.tied_embedding else 2.0
-    return float(first or last)
-
-
 def _gemm_bytes(shares: Shares, gemms: list[Gemm]) -> Amount:
     return sum(gemm.elements * BYTES_PER_ELEMENT[shares.case.precision.of(gemm.component)] for gemm in gemms)
 
 
-def _exchange_buffers(shares: Shares) -> Floats:
-    """Room to send and receive one layer's partial outputs, where there is an exchange."""
+def _exchange_buffers(shares: Shares, exchange: Amount) -> Floats:
+    """Room to send and to receive one layer's partial outputs, where there is an exchange."""
     widest = np.zeros(len(shares.layouts))
     for _, attention, _ in shares.case.model.attention_kinds:
         if attention.window is None:
-            partial = attention.output_dim * ACTIVATION_BYTES + 4
+            width: Amount = attention.output_dim
+            if isinstance(attention, LatentAttention):
+                width = np.where(np.asarray(exchange) == VALUE, attention.value_dim, attention.kv_rank)
+            partial = width * ACTIVATION_BYTES + 4
             widest = np.maximum(widest, 2 * shares.group_requests * shares.heads(attention).query * partial)
     return np.where(shares.kvp > 1, widest, 0.0)

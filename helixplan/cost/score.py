@@ -63,7 +63,7 @@ def score_case(case: Case, layouts: Layouts, batch: int | Ints) -> Scores:
 
     return Scores(
         ttl_s=attention_s[to_attention] + ffn_s[to_ffn],
-        memory_bytes=attention_bytes[to_attention] + ffn_bytes[to_ffn],
+        memory_bytes=(attention_bytes[:, to_attention] + ffn_bytes[:, to_ffn]).max(axis=0),
         memory_limit_bytes=memory_limit(case),
         batch=requests,
         gpus=one.gpus,
@@ -73,5 +73,5 @@ def score_case(case: Case, layouts: Layouts, batch: int | Ints) -> Scores:
 
 
 def _columns(halves: Sequence[Part]) -> tuple[Floats, Floats]:
-    seconds = np.concatenate([half.seconds for half in halves])
-    return seconds, np.concatenate([np.broadcast_to(half.memory.total_bytes, half.seconds.shape) for half in halves])
+    """Seconds (M,) and bytes (stage kinds, M) of halves worked out in blocks."""
+    return np.concatenate([half.seconds for half in halves]), np.concatenate([half.held_bytes for half in halves], axis=1)

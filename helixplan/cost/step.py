@@ -14,7 +14,7 @@ import numpy as np
 from helixplan.cost.case import Case
 from helixplan.cost.collectives import all_gather, all_reduce, all_to_all, best_chunks, overlapped, pipeline_hop
 from helixplan.cost.experts import active_experts, busiest_pairs
-from helixplan.cost.memory import Memory, attention_memory, ffn_memory
+from helixplan.cost.memory import Memory, attention_memory, ffn_memory, fullest_loads
 from helixplan.cost.roofline import MICRO, attention_core, gemm, grouped_gemm, merge, small_kernels
 from helixplan.cost.shares import Heads, Shares
 from helixplan.cost.timing import Timing
@@ -60,11 +60,16 @@ class Phase:
 
 @dataclass(frozen=True)
 class Part:
-    """Half of a step: phases, their sum in seconds (M,), and the bytes it needs."""
+    """Half of a step: phases, their sum in seconds (M,), and the bytes it needs on each kind of stage."""
 
     phases: list[Phase]
     seconds: Floats
-    memory: Memory
+    memory: list[Memory]
+
+    @property
+    def held_bytes(self) -> Floats:
+        """Bytes of a GPU.  -> (stage kinds, M)"""
+        return np.stack([np.broadcast_to(kind.total_bytes, self.seconds.shape) for kind in self.memory])
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,8 @@ def attention_part(case: Case, layouts: Layouts, batch: Amount) -> AttentionPart
         core, chunks = _core_phases(shares, exchange)
         phases += core
     phases.append(_uneven_stages(shares, phases))
-    return AttentionPart(phases, _seconds(phases), attention_memory(shares, exchange), exchange, chunks.astype(np.int64))
+    memory = attention_bytes(shares, exchange)
+    return AttentionPart(phases, _seconds(phases), memory, exchange, chunks.astype(np.int64))
 
 
 def ffn_part(case: Case, layouts: Layouts, batch: Amount) -> Part:
@@ -109,7 +115,17 @@ def ffn_part(case: Case, layouts: Layouts, batch: Amount) -> Part:
     hops = pipeline_hop(shares.fabric, shares.gpus, shares.stage_requests * case.model.hidden * ACTIVATION_BYTES)
     excess = replace(excess, timing=excess.timing + hops.times(np.where(shares.pp > 1, shares.pp, 0.0)))
     phases += [excess, Phase("step", None, 1, Timing(case.workload.step_overhead_s))]
-    return Part(phases, _seconds(phases), ffn_memory(shares))
+    return Part(phases, _seconds(phases), ffn_bytes(shares))
+
+
+def attention_bytes(shares: Shares, exchange: Ints) -> list[Memory]:
+    """What the attention half needs on each kind of stage."""
+    return [attention_memory(shares, exchange, load) for load in fullest_loads(shares.case.model, shares.pp)]
+
+
+def ffn_bytes(shares: Shares) -> list[Memory]:
+    """What the FFN half needs on each kind of stage."""
+    return [ffn_memory(shares, load) for load in fullest_loads(shares.case.model, shares.pp)]
 
 
 def _seconds(phases: Iterable[Phase]) -> Floats:

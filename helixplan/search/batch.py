@@ -17,9 +17,9 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from helixplan.cost.case import Case
-from helixplan.cost.memory import attention_memory, ffn_memory, memory_limit
+from helixplan.cost.memory import Memory, memory_limit
 from helixplan.cost.shares import Shares
-from helixplan.cost.step import Part, attention_part, ffn_part
+from helixplan.cost.step import Part, attention_bytes, attention_part, ffn_bytes, ffn_part
 from helixplan.inputs.workload import MAX_BATCH, Request
 from helixplan.numeric import Amount, Bools, Floats, Ints
 from helixplan.search.space import Halves, Space, ranges
@@ -28,7 +28,7 @@ RUNGS = 5
 """Batches of a key that are looked at first, evenly apart in ratio."""
 TIE = 1e-9
 """Two layouts tie where they differ by less than this share."""
-BLOCK = 16384
+POINTS_AT_A_TIME = 16384
 FIELD = 200
 """The solver is given at least so many points to choose from, where there are so many."""
 
@@ -96,7 +96,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Halved:
-    """Both halves of some points, worked out: which point, which row, its seconds and bytes."""
+    """Both halves of some points, worked out: which point, which row, its seconds (M,) and bytes (stage kinds, M)."""
 
     point: Ints
     row: Ints
@@ -109,7 +109,7 @@ class Halved:
         return np.asarray(np.minimum.reduceat(self.seconds, self.start))
 
     def least_bytes(self) -> Floats:
-        return np.asarray(np.minimum.reduceat(self.bytes, self.start))
+        return np.asarray(np.minimum.reduceat(self.bytes, self.start, axis=1))
 
 
 @dataclass(frozen=True)
@@ -143,13 +143,8 @@ class Narrowing:
     def run(self) -> Narrowed:
         """Look, drop, split, until no gap is left that could hold one of the best."""
         first = self._first_gaps()
-        covered = int((self.space.layouts_of_key[first.key] * first.high).sum())
-        if self.request.batch is None:
-            first = _rungs(first)
-        else:
-            first = replace(first, low=first.high)
-            covered = int(self.space.layouts_of_key[first.key].sum())
-        gaps = self._look(first)
+        covered = int((self.space.layouts_of_key[first.key] * (first.high - first.low + 1)).sum())
+        gaps = self._look(first if self.request.batch is not None else _rungs(first))
         points = len(gaps.key)
         looked = [gaps]
         while True:
@@ -166,12 +161,10 @@ class Narrowing:
     def _first_gaps(self) -> Gaps:
         """Batches 1 to the most whose memory can fit, of each key; only the batch asked for where there is one."""
         keys = np.arange(self.space.keys)
-        if self.request.batch is None:
-            most = self._most_requests(keys)
-        else:
-            most = np.where(self._least_bytes(keys, np.full(len(keys), self.request.batch)) <= self.limit, self.request.batch, 0)
-        keys, most = keys[most > 0], most[most > 0]
-        return Gaps(keys, np.ones_like(keys), most, np.zeros(len(keys)), np.ones(len(keys), dtype=bool))
+        least = np.full(len(keys), self.request.batch or 1)
+        most = self._most_requests(keys) if self.request.batch is None else least
+        fits = self._least_bytes(keys, least) <= self.limit
+        return Gaps(keys, least, most, np.zeros(len(keys)), np.ones(len(keys), dtype=bool))[fits]
 
     def _most_requests(self, keys: Ints) -> Ints:
         """The largest batch of each key whose memory can fit, 0 where none can: memory never falls as batches grow."""
@@ -190,17 +183,18 @@ class Narrowing:
 
     def _least_bytes(self, keys: Ints, batch: Ints) -> Floats:
         """The least memory any layout of each key needs at a batch."""
-        total = np.zeros(len(keys))
-        for halves, memory in ((self.space.attention, _attention_bytes), (self.space.ffn, _ffn_bytes)):
+        total: Amount = 0.0
+        for halves, memory in ((self.space.attention, _attention_memory), (self.space.ffn, ffn_bytes)):
             rows, owner = halves.of_keys(keys)
             shares = Shares(self.case, halves.rows[rows], batch[owner])
             starts = np.cumsum(halves.count[keys]) - halves.count[keys]
-            total += np.minimum.reduceat(np.broadcast_to(memory(shares), rows.shape), starts) if len(rows) else 0.0
-        return total
+            held = np.stack([np.broadcast_to(kind.total_bytes, rows.shape) for kind in memory(shares)])
+            total = total + np.minimum.reduceat(held, starts, axis=1)
+        return np.asarray(total.max(axis=0))
 
     def _look(self, gaps: Gaps) -> Gaps:
         """The gaps with their low ends worked out; what is found there may raise the threshold."""
-        sides = [gaps[slice(start, start + BLOCK)] for start in range(0, len(gaps.key), BLOCK)]
+        sides = [gaps[slice(start, start + POINTS_AT_A_TIME)] for start in range(0, len(gaps.key), POINTS_AT_A_TIME)]
         looked = [self._look_at(side) for side in sides]
         return Gaps(*(np.concatenate([getattr(side, f.name) for side in looked]) for f in fields(Gaps))) if looked else gaps
 
@@ -220,7 +214,7 @@ class Narrowing:
         ffn = _work_out(self.case, self.space.ffn, keys, batch, ffn_part)
         sides = []
         for mine, other in ((attention, ffn), (ffn, attention)):
-            alone = mine.bytes + other.least_bytes()[mine.point] > self.limit
+            alone = np.any(mine.bytes + other.least_bytes()[:, mine.point] > self.limit, axis=0)
             sides.append(replace(mine, seconds=np.where(alone, np.inf, mine.seconds)))
         return sides[0], sides[1]
 
@@ -232,7 +226,7 @@ class Narrowing:
         within = ranges(np.zeros(len(points), dtype=np.int64), each)
         a = attention.start[owner] + within // ffn.count[owner]
         f = ffn.start[owner] + within % ffn.count[owner]
-        ttl, memory = attention.seconds[a] + ffn.seconds[f], attention.bytes[a] + ffn.bytes[f]
+        ttl, memory = attention.seconds[a] + ffn.seconds[f], (attention.bytes[:, a] + ffn.bytes[:, f]).max(axis=0)
         fine = (memory <= self.limit) & np.isfinite(ttl)
         if self.request.ttl_s is not None:
             fine &= ttl <= self.request.ttl_s
@@ -297,23 +291,18 @@ class Narrowing:
 
 
 _NO_ROWS, _NO_NUMBERS = np.zeros(0, dtype=np.int64), np.zeros(0)
-NO_HALVES = Halved(_NO_ROWS, _NO_ROWS, _NO_NUMBERS, _NO_NUMBERS, _NO_ROWS, _NO_ROWS)
+NO_HALVES = Halved(_NO_ROWS, _NO_ROWS, _NO_NUMBERS, _NO_NUMBERS[None], _NO_ROWS, _NO_ROWS)
 
 
-def _attention_bytes(shares: Shares) -> Floats:
-    return np.asarray(attention_memory(shares, shares.layouts.exchange).total_bytes)
-
-
-def _ffn_bytes(shares: Shares) -> Floats:
-    return np.asarray(ffn_memory(shares).total_bytes)
+def _attention_memory(shares: Shares) -> list[Memory]:
+    return attention_bytes(shares, shares.layouts.exchange)
 
 
 def _work_out(case: Case, halves: Halves, keys: Ints, batch: Ints, part: Callable[..., Part]) -> Halved:
     rows, owner = halves.of_keys(keys)
     done = part(case, halves.rows[rows], batch[owner])
     count = halves.count[keys]
-    held = np.broadcast_to(done.memory.total_bytes, rows.shape)
-    return Halved(owner, rows, done.seconds, held, np.cumsum(count) - count, count)
+    return Halved(owner, rows, done.seconds, done.held_bytes, np.cumsum(count) - count, count)
 
 
 def _rungs(gaps: Gaps) -> Gaps:

@@ -137,14 +137,14 @@ def _combinations(
         key = np.repeat(np.arange(space.keys), halves.count)
         scored = [part(case, halves.rows[rows], batch) for rows in blocks(np.arange(len(key)))]
         seconds = np.concatenate([one.seconds for one in scored])
-        held = np.concatenate([np.broadcast_to(one.memory.total_bytes, one.seconds.shape) for one in scored])
+        held = np.concatenate([one.held_bytes for one in scored], axis=1)
         kept = _front(key, broken, seconds, held)
-        thin.append((key[kept], broken[kept], seconds[kept], held[kept]))
+        thin.append((key[kept], broken[kept], seconds[kept], held[:, kept]))
     (a_key, a_broken, a_seconds, a_bytes), (f_key, f_broken, f_seconds, f_bytes) = thin
     count = np.bincount(f_key, minlength=space.keys)
     a = np.repeat(np.arange(len(a_key)), count[a_key])
     f = ranges((np.cumsum(count) - count)[a_key], count[a_key])
-    seconds, held = a_seconds[a] + f_seconds[f], a_bytes[a] + f_bytes[f]
+    seconds, held = a_seconds[a] + f_seconds[f], (a_bytes[:, a] + f_bytes[:, f]).max(axis=0)
     broken = a_broken[a] | f_broken[f] | always
     broken |= np.where(held > memory_limit(case), 1 << names.index(MEMORY), 0)
     if request.ttl_s is not None:
@@ -159,14 +159,14 @@ def _front(key: Ints, broken: Ints, seconds: Floats, held: Floats) -> Ints:
 
     By rounds: each takes the fastest half left of every group and drops those that need as much memory or more.
     """
-    left = np.lexsort((held, seconds, broken, key))
+    left = np.lexsort((held.sum(axis=0), seconds, broken, key))
     kept = []
     while len(left):
         first = np.ones(len(left), dtype=bool)
         first[1:] = (key[left[1:]] != key[left[:-1]]) | (broken[left[1:]] != broken[left[:-1]])
         leader = left[first]
         kept.append(leader)
-        left = left[held[left] < held[leader][np.cumsum(first) - 1]]
+        left = left[np.any(held[:, left] < held[:, leader[np.cumsum(first) - 1]], axis=0)]
     rows = np.concatenate(kept)
     return rows[np.argsort(key[rows], kind="stable")]
 

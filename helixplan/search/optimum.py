@@ -101,7 +101,13 @@ def _prove(case: Case, space: Space, request: Request, narrowed: Narrowed) -> tu
     attention, ffn = attention[undominated(attention)], ffn[undominated(ffn)]
     gpus = space.gpus[narrowed.pairs.key]
     scale = float(np.abs(primary(request.goal, narrowed.pairs.ttl_s, gpus, narrowed.pairs.batch)).max())
-    return attention, ffn, solve(attention, ffn, memory_limit(case), request.ttl_s, scale)
+    limit = memory_limit(case)
+
+    def keeps(a: int, f: int) -> bool:
+        in_time = request.ttl_s is None or attention.seconds[a] + ffn.seconds[f] <= request.ttl_s
+        return bool(in_time and np.all(attention.bytes[:, a] + ffn.bytes[:, f] <= limit))
+
+    return attention, ffn, solve(attention, ffn, limit, request.ttl_s, scale, keeps)
 
 
 def _half_rows(space: Space, request: Request, narrowed: Narrowed, half: Halved, *, carries_size: bool) -> HalfRows:
@@ -113,7 +119,7 @@ def _half_rows(space: Space, request: Request, narrowed: Narrowed, half: Halved,
         share = primary(request.goal, seconds, gpus, batch)
     else:
         share = primary(request.goal, seconds, gpus, batch) * float(carries_size)
-    return HalfRows(point, seconds, half.bytes[can], share)
+    return HalfRows(point, seconds, half.bytes[:, can], share)
 
 
 def _agree(request: Request, space: Space, narrowed: Narrowed, solution: Solution, winner: int) -> None:

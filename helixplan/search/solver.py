@@ -7,6 +7,7 @@ then linear sums of the two. All coefficients are whole numbers, with one worker
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,8 @@ OBJECTIVE_UNITS = 10**13
 
 @dataclass(frozen=True)
 class HalfRows:
-    """Halves the solver may choose: the point each stands on, its share of TTL (s), memory (bytes) and objective."""
+    """Halves the solver may choose: the point each stands on, its share of TTL (s), memory (bytes, a row a kind of stage)
+    and objective."""
 
     point: Ints
     seconds: Floats
@@ -33,45 +35,55 @@ class HalfRows:
     objective: Floats
 
     def __getitem__(self, rows: Ints) -> HalfRows:
-        return HalfRows(self.point[rows], self.seconds[rows], self.bytes[rows], self.objective[rows])
+        return HalfRows(self.point[rows], self.seconds[rows], self.bytes[:, rows], self.objective[rows])
 
 
 @dataclass(frozen=True)
 class Solution:
-    """What CP-SAT said. Objective and bound as multiples of ``scale``; rows are indices into the halves it was given."""
+    """What CP-SAT said; no objective where it found nothing."""
 
     status: str
     objective: float | None
     bound: float | None
-    attention_row: int | None
-    ffn_row: int | None
 
 
-def solve(attention: HalfRows, ffn: HalfRows, memory_limit: float, ttl_limit_s: float | None, scale: float) -> Solution:
-    """The pair of halves with the least objective (in units of ``scale``, a positive number) and the proof of it."""
+def solve(
+    attention: HalfRows,
+    ffn: HalfRows,
+    memory_limit: float,
+    ttl_limit_s: float | None,
+    scale: float,
+    keeps: Callable[[int, int], bool],
+) -> Solution:
+    """The pair of halves with the least objective (in units of ``scale``, a positive number) and the proof of it.
+
+    Coefficients are rounded, so limits get a little slack; ``keeps`` is the exact test of a pair of rows, and a pair that fails
+    it is forbidden and the search goes on.
+    """
     from ortools.sat.python import cp_model
 
     model = cp_model.CpModel()
     a, f = _choose(model, attention), _choose(model, ffn)
     _agree(model, a, attention.point, f, ffn.point)
     both = a + f
-    seconds = np.concatenate([attention.seconds, ffn.seconds])
-    held = np.concatenate([attention.bytes, ffn.bytes])
-    model.add(cp_model.LinearExpr.weighted_sum(both, _whole(held)) <= int(memory_limit))
+    for held in np.concatenate([attention.bytes, ffn.bytes], axis=1):
+        model.add(cp_model.LinearExpr.weighted_sum(both, _whole(held)) <= int(memory_limit) + 2)
     if ttl_limit_s is not None:
-        # Each half is rounded, so a sum may be a picosecond off: the exact test stands with the caller.
+        seconds = np.concatenate([attention.seconds, ffn.seconds])
         model.add(cp_model.LinearExpr.weighted_sum(both, _whole(seconds * SECONDS)) <= int(ttl_limit_s * SECONDS) + 2)
     goal = np.concatenate([attention.objective, ffn.objective])
     model.minimize(cp_model.LinearExpr.weighted_sum(both, _whole(goal / scale * OBJECTIVE_UNITS)))
-    solver = _solver()
-    status = solver.solve(model)
-    if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-        return Solution(solver.status_name(status).lower(), None, None, None, None)
-    chosen = [next(i for i, row in enumerate(rows) if solver.boolean_value(row)) for rows in (a, f)]
-    unit = scale / OBJECTIVE_UNITS
-    return Solution(
-        solver.status_name(status).lower(), solver.objective_value * unit, solver.best_objective_bound * unit, *chosen
-    )
+    while True:
+        solver = _solver()
+        status = solver.solve(model)
+        if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+            return Solution(solver.status_name(status).lower(), None, None)
+        one, other = (next(i for i, row in enumerate(rows) if solver.boolean_value(row)) for rows in (a, f))
+        if keeps(one, other):
+            unit = scale / OBJECTIVE_UNITS
+            objective, bound = solver.objective_value * unit, solver.best_objective_bound * unit
+            return Solution(solver.status_name(status).lower(), objective, bound)
+        model.add_bool_or([~a[one], ~f[other]])
 
 
 def smallest_conflict(broken: Ints, members: int, preference: list[int]) -> list[int]:
@@ -95,17 +107,16 @@ def smallest_conflict(broken: Ints, members: int, preference: list[int]) -> list
 
 
 def undominated(rows: HalfRows) -> Ints:
-    """Rows that no other of the same point beats or equals in both seconds and bytes."""
-    order = np.lexsort((rows.bytes, rows.seconds, rows.point))
-    keep: Bools = np.ones(len(order), dtype=bool)
-    least, here = np.inf, -1
-    for position, row in enumerate(order.tolist()):
-        point, held = int(rows.point[row]), float(rows.bytes[row])
-        least = np.inf if point != here else least
-        here = point
-        keep[position] = held < least
-        least = min(least, held)
-    return np.sort(order[keep])
+    """Rows that no other of the same point beats or equals in seconds and in every kind of stage's bytes."""
+    keep: Bools = np.ones(len(rows.point), dtype=bool)
+    kept: list[int] = []
+    for row in np.lexsort((rows.bytes.sum(axis=0), rows.seconds, rows.point)).tolist():
+        if kept and rows.point[kept[0]] != rows.point[row]:
+            kept = []
+        keep[row] = not any(np.all(rows.bytes[:, other] <= rows.bytes[:, row]) for other in kept)
+        if keep[row]:
+            kept.append(row)
+    return np.flatnonzero(keep)
 
 
 def _choose(model: cp_model.CpModel, rows: HalfRows) -> list[Any]:
