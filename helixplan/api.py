@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TypedDict, Unpack
 
 import numpy as np
@@ -10,14 +11,16 @@ from helixplan.assembly import evaluate, make_plan, relaxation
 from helixplan.cost.case import Case, pose
 from helixplan.cost.score import Scores, score_case
 from helixplan.errors import InfeasibleError, InputError
-from helixplan.inputs.hardware import Hardware
+from helixplan.inputs.hardware import Hardware, load_hardware
+from helixplan.inputs.huggingface import load_model
 from helixplan.inputs.model import Model
 from helixplan.inputs.workload import MAX_BATCH, Request, Workload, whole
 from helixplan.layout import Layout, Layouts, check_structure, whole_heads
 from helixplan.numeric import Ints
 from helixplan.plans import Plan, Relaxation
-from helixplan.search.infeasible import find_conflict, find_relief
+from helixplan.search.infeasible import find_conflict
 from helixplan.search.optimum import find_optimum
+from helixplan.search.relief import find_relief
 
 
 class Modelling(TypedDict, total=False):
@@ -37,8 +40,8 @@ class Modelling(TypedDict, total=False):
 
 
 def plan(
-    model: Model,
-    hardware: Hardware,
+    model: Model | str | Path,
+    hardware: Hardware | str | Path,
     *,
     context_tokens: int,
     ttl_s: float | None = None,
@@ -54,9 +57,15 @@ def plan(
 
     Raises InputError for what is wrong without solving, InfeasibleError where no allowed layout keeps the request.
     """
-    case = pose(model, hardware, Workload(context_tokens, **modelling))
-    request = Request(ttl_s, batch, gpus, max_gpus, family, dict(pins or {}), objective)
+    case = _posed(model, hardware, Workload(context_tokens, **modelling))
+    request = Request(ttl_s, batch, gpus, max_gpus, family, pins or {}, objective)
     return plan_case(case, request)
+
+
+def _posed(model: Model | str | Path, hardware: Hardware | str | Path, work: Workload) -> Case:
+    """The case; names and paths are loaded first."""
+    model = model if isinstance(model, Model) else load_model(model)
+    return pose(model, hardware if isinstance(hardware, Hardware) else load_hardware(hardware), work)
 
 
 def plan_case(case: Case, request: Request) -> Plan:
@@ -76,30 +85,27 @@ def _relaxations(case: Case, request: Request, members: list[str]) -> list[Relax
 
 
 def estimate(
-    model: Model, hardware: Hardware, layout: Layout, *, context_tokens: int, batch: int, **modelling: Unpack[Modelling]
+    model: Model | str | Path,
+    hardware: Hardware | str | Path,
+    layout: Layout,
+    *,
+    context_tokens: int,
+    batch: int,
+    **modelling: Unpack[Modelling],
 ) -> Plan:
     """The cost of one layout, allowed or not; ``broken_rules`` says which of Helix's rules it breaks.
 
     Raises InputError where the layout would split a head or its FFN's GPUs do not divide the stage's.
     """
-    case = pose(model, hardware, Workload(context_tokens, **modelling))
+    case = _posed(model, hardware, Workload(context_tokens, **modelling))
     whole(batch, 1, MAX_BATCH, "batch")
-    check_structure(model, layout)
-    wires = hardware.interconnect
-    if wires.scale_out_bytes_per_s is None and layout.gpus > wires.domain_gpus:
-        raise InputError(
-            f"{layout.gpus} GPUs are more than one domain of {hardware.name} ({wires.domain_gpus}), "
-            "and its profile names no scale-out link to price them with",
-            field="layout",
-        )
-    if case.workload.overlap == "none" and (layout.overlap_chunks or 1) > 1:
-        raise InputError(f"got {layout.overlap_chunks} with overlap none; leave out one of the two", field="overlap_chunks")
+    check_layouts(case, Layouts.of(layout))
     return make_plan(case, layout, batch, None)
 
 
 def score(
-    model: Model,
-    hardware: Hardware,
+    model: Model | str | Path,
+    hardware: Hardware | str | Path,
     layouts: Layouts,
     *,
     context_tokens: int,
@@ -110,15 +116,31 @@ def score(
 
     Raises InputError where a layout would split a head, empties a stage or leaves the FFN's GPUs uneven.
     """
-    case = pose(model, hardware, Workload(context_tokens, **modelling))
+    case = _posed(model, hardware, Workload(context_tokens, **modelling))
     requests = np.asarray(batch)
     if not np.issubdtype(requests.dtype, np.integer) or requests.shape not in ((), (len(layouts),)):
         raise InputError("must be a whole number, or one for each layout", field="batch")
     if requests.size and (requests.min() < 1 or requests.max() > MAX_BATCH):
         raise InputError(f"must lie from 1 to {MAX_BATCH:,}", field="batch")
+    check_layouts(case, layouts)
+    return score_case(case, layouts, requests)
+
+
+def check_layouts(case: Case, layouts: Layouts) -> None:
+    """Raises InputError about the first layout that cannot be priced: by its structure, its size or its chunks."""
+    model, wires, overlap = case.model, case.hardware.interconnect, case.workload.overlap
     stage = layouts.kvp * layouts.tpa * layouts.dp
     sound = whole_heads(model, layouts.kvp, layouts.tpa) & (stage % (layouts.tpf * layouts.ep) == 0)
-    sound &= np.asarray(layouts.pp) <= model.layers
+    sound &= layouts.pp <= model.layers
     if not np.all(sound):
         check_structure(model, layouts.row(int(np.flatnonzero(~sound)[0])))
-    return score_case(case, layouts, requests)
+    if wires.scale_out_bytes_per_s is None and np.any(layouts.gpus > wires.domain_gpus):
+        raise InputError(
+            f"{layouts.gpus.max()} GPUs are more than one domain of {case.hardware.name} ({wires.domain_gpus}), "
+            "and its profile names no scale-out link to price them with",
+            field="layout",
+        )
+    if overlap == "none" and np.any(layouts.overlap_chunks > 1):
+        raise InputError(
+            f"got {layouts.overlap_chunks.max()} with overlap none; leave out one of the two", field="overlap_chunks"
+        )

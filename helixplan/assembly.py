@@ -16,10 +16,10 @@ from helixplan.layout import (
     Layout,
     Layouts,
     coordinates,
+    dealt,
     experts_held,
     heads_held,
     process_groups,
-    stage_bounds,
 )
 from helixplan.plans import (
     Plan,
@@ -36,7 +36,7 @@ from helixplan.plans import (
     Relaxation,
 )
 from helixplan.search.optimum import Proof
-from helixplan.search.rules import FAMILIES, MEMORY, TTL, broken_rules, budget_rule, family_of
+from helixplan.search.rules import FAMILIES, MEMORY, TTL, broken_rules, budget_rule, families_named, family_of
 from helixplan.version import COST_MODEL_VERSION, SCHEMA_VERSION, __version__
 
 
@@ -148,12 +148,12 @@ def make_plan(
         layout=plan_layout,
         cost=found.cost,
         memory=found.memory,
-        proof=None if proof is None or request is None else _plan_proof(case, proof, plan_layout.family, request),
+        proof=None if proof is None or request is None else _plan_proof(proof, request),
         broken_rules=broken,
         alternatives=None if alternatives is None else [_alternative(case, one, size, request) for one, size in alternatives],
         warnings=warnings_of(case),
         ranks=_ranks(case, found.layout, batch),
-        groups=process_groups(found.layout),
+        groups=process_groups(case.model, found.layout),
     )
 
 
@@ -165,6 +165,8 @@ def warnings_of(case: Case) -> list[str]:
         said.append(f"{case.model.name} was made for {longest:,} tokens (max_position_embeddings); {asked:,} were asked for")
     if case.hardware.calibration_note:
         said.append(f"{case.hardware.name} is {case.hardware.calibration_note}")
+    for dtype, what in case.borrowed_kernels():
+        said.append(f"{case.hardware.name} has no constants for {dtype} {what}: bf16's stand in, so it is uncalibrated there")
     return said
 
 
@@ -240,8 +242,8 @@ def _components(case: Case) -> set[str]:
     return parts
 
 
-def _plan_proof(case: Case, proof: Proof, family: str, request: Request) -> PlanProof:
-    rules = [rule.name for rule in FAMILIES[family].rules] if family in FAMILIES else []
+def _plan_proof(proof: Proof, request: Request) -> PlanProof:
+    rules = list(dict.fromkeys(rule.name for family in families_named(request.family) for rule in family.rules))
     rules += [MEMORY, budget_rule(request)] + ([TTL] if request.ttl_s is not None else [])
     return PlanProof(**vars(proof), rules=rules)
 
@@ -264,7 +266,7 @@ def relaxation(change: str, case: Case, found: Evaluated, request: Request) -> R
 def _ranks(case: Case, layout: Layout, batch: int) -> list[PlanRank]:
     """Every rank, its memory by its stage's own layers."""
     shares = Shares(case, Layouts.of(layout), batch)
-    stages = stage_bounds(case.model.layers, layout.pp)
+    stages = dealt(case.model.layers, layout.pp)
     codes = shares.layouts.exchange
     held = [
         _one((attention_memory(shares, codes, load) + ffn_memory(shares, load)).total_bytes)

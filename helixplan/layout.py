@@ -139,10 +139,10 @@ def whole_heads(model: Model, kvp: Any, tpa: Any) -> Bools:
 
 
 @lru_cache(maxsize=4096)
-def stage_bounds(layers: int, pp: int) -> tuple[tuple[int, int], ...]:
-    """First and past-the-last layer of each pipeline stage: as even as can be, longer stages first."""
-    short, longer = divmod(layers, pp)
-    starts = [stage * short + min(stage, longer) for stage in range(pp + 1)]
+def dealt(things: int, hands: int) -> tuple[tuple[int, int], ...]:
+    """Half-open ranges of ``things`` dealt to ``hands`` in order, as even as can be, longer ones first."""
+    short, longer = divmod(things, hands)
+    starts = [hand * short + min(hand, longer) for hand in range(hands + 1)]
     return tuple(pairwise(starts))
 
 
@@ -168,24 +168,30 @@ def check_structure(model: Model, layout: Layout) -> None:
 
 @dataclass(frozen=True)
 class Coordinates:
-    """Where a rank stands in both phases."""
+    """Where a rank stands in both phases. ``tpf`` and ``ep`` are None for a rank that waits while others run the FFN."""
 
     rank: int
     stage: int
     dp: int
     kvp: int
     tpa: int
-    tpf: int
-    ep: int
+    tpf: int | None
+    ep: int | None
 
 
 def coordinates(layout: Layout) -> Iterator[Coordinates]:
-    """Every rank's place, in rank order."""
+    """Every rank's place, in rank order.
+
+    Where the FFN's group is smaller than the stage, TPA's GPUs of the first KVP rank run it if they are as many (as in
+    Medha), else the first ranks of the stage.
+    """
+    on_tpa = layout.ffn_group == layout.tpa and layout.dp == 1
     for rank in range(layout.gpus):
         stage, local = divmod(rank, layout.gpus_per_stage)
         dp, in_group = divmod(local, layout.attention_group)
         tpa, kvp = divmod(in_group, layout.kvp)
-        ep, tpf = divmod(local % layout.ffn_group, layout.tpf)
+        seat = (tpa if kvp == 0 else None) if on_tpa else (local if local < layout.ffn_group else None)
+        ep, tpf = (None, None) if seat is None else divmod(seat, layout.tpf)
         yield Coordinates(rank, stage, dp, kvp, tpa, tpf, ep)
 
 
@@ -213,27 +219,27 @@ def heads_held(model: Model, layout: Layout, place: Coordinates) -> dict[str, li
 
 
 def experts_held(model: Model, layout: Layout, place: Coordinates) -> tuple[int, int]:
-    """The half-open range of routed experts on a rank; empty for a dense model and for padding."""
-    share = -(-model.experts // layout.ep)
-    return min(place.ep * share, model.experts), min((place.ep + 1) * share, model.experts)
+    """The half-open range of routed experts on a rank; empty for a dense model and for a rank that waits."""
+    return (0, 0) if place.ep is None else dealt(model.experts, layout.ep)[place.ep]
 
 
-def process_groups(layout: Layout) -> dict[str, list[list[int]]]:
+def process_groups(model: Model, layout: Layout) -> dict[str, list[list[int]]]:
     """The ranks of every collective. Groups of one rank are left out: they have nothing to say."""
     places = list(coordinates(layout))
+    working = [place for place in places if place.ep is not None]
+    exchanging = places if any(attention.window is None for _, attention, _ in model.attention_kinds) else []
 
-    def by(*key: str) -> list[list[int]]:
+    def by(members: list[Coordinates], *key: str) -> list[list[int]]:
         groups: dict[tuple[int, ...], list[int]] = {}
-        for place in places:
-            block = (place.rank % layout.gpus_per_stage) // layout.ffn_group
-            at = {**vars(place), "block": block, "local": place.rank % layout.gpus_per_stage}
+        for place in members:
+            at = {**vars(place), "local": place.rank % layout.gpus_per_stage}
             groups.setdefault(tuple(at[name] for name in key), []).append(place.rank)
         return [ranks for ranks in groups.values() if len(ranks) > 1]
 
     return {
-        "attention_exchange": by("stage", "dp", "tpa"),
-        "attention_reduce": by("stage", "dp"),
-        "ffn_tensor": by("stage", "block", "ep"),
-        "expert": by("stage", "block", "tpf"),
-        "pipeline": by("local"),
+        "attention_exchange": by(exchanging, "stage", "dp", "tpa"),
+        "attention_reduce": by(places, "stage", "dp"),
+        "ffn_tensor": by(working, "stage", "ep"),
+        "expert": by(working, "stage", "tpf"),
+        "pipeline": by(places, "local"),
     }

@@ -150,8 +150,8 @@ class PlanRank(_Part):
     dp: int
     kvp: int
     tpa: int
-    tpf: int
-    ep: int
+    tpf: int | None
+    ep: int | None
     query_heads: Range
     output_heads: Range
     kv_heads: Range
@@ -196,6 +196,34 @@ class Plan(_Part):
         return validate(cls, data, file)
 
 
+class Relaxation(_Part):
+    """A change of the request that makes it work, and the layout it gives."""
+
+    change: str
+    layout: PlanLayout
+    cost: PlanCost
+
+
+class PlanConflict(_Part):
+    """One member of a smallest conflict."""
+
+    rule: str
+    detail: str
+
+
+class Infeasible(_Part):
+    """What an infeasible search prints in place of a plan."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, title="helixplan infeasible search")
+
+    status: Literal["infeasible"] = "infeasible"
+    conflict: list[PlanConflict]
+    relaxations: list[Relaxation]
+
+    def to_json(self) -> str:
+        return to_json(self.model_dump(mode="json"))
+
+
 _OPTIONAL = ("proof", "broken_rules", "alternatives")
 
 
@@ -212,11 +240,3 @@ def to_json(document: dict[str, Any]) -> str:
         return json.dumps(item, sort_keys=True)
 
     return value(document, "") + "\n"
-
-
-class Relaxation(_Part):
-    """A change of the request that makes it work, and the layout it gives."""
-
-    change: str
-    layout: PlanLayout
-    cost: PlanCost

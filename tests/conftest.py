@@ -114,4 +114,4 @@ def deepseek_config(**changes: Any) -> dict[str, Any]:
         "vocab_size": 1000,
         **changes,
     }
-    return {key: value for key, value in config.items() if value is not None}
+    return {key: value for key, value in config.items() if value is not None or key == "q_lora_rank"}

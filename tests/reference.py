@@ -195,7 +195,7 @@ class Step:
             add("ffn.router", self.gemm(self.bm, m.hidden, f.experts, "bf16"), count)
             if f.shared_width:
                 add("ffn.shared", dense(f.shared_width, self.dtype("shared")), count)
-            mean = self.bm * f.experts_per_token * up(f.experts, lay.ep) / f.experts
+            mean = self.bm * f.experts_per_token / lay.ep
             pairs = mean + (largest_normal(lay.ep) if lay.ep > 1 else 0.0) * math.sqrt(mean)
             active = hottest(f.experts, f.experts_per_token, lay.ep, self.bm)
             share = up(f.width, lay.tpf)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Callable
 from functools import lru_cache
@@ -36,8 +37,12 @@ def small_systems(draw: st.DrawFn) -> hp.Hardware:
 
 def wider(hardware: hp.Hardware, request: dict[str, Any]) -> set[int]:
     wires = hardware.interconnect
-    domains = WIDER if wires.scale_out_bytes_per_s is not None else 1
-    return {*range(1, domains * wires.domain_gpus + 1)} | asked_sizes(hardware, request)
+    joined = wires.scale_out_bytes_per_s is not None
+    pins = {name: request.get("pins", {}).get(name, 1) for name in ("kvp", "tpa", "dp", "pp", "tpf", "ep")}
+    stage = math.lcm(pins["kvp"] * pins["tpa"] * pins["dp"], pins["tpf"] * pins["ep"])
+    implied = {stage * pins["pp"] * count for count in range(1, WIDER + 1)} if joined else set()
+    most = (WIDER if joined else 1) * wires.domain_gpus
+    return {*range(1, most + 1)} | asked_sizes(hardware, request) | implied
 
 
 def asked_sizes(hardware: hp.Hardware, request: dict[str, Any]) -> set[int]:
@@ -133,7 +138,8 @@ def relaxed(request: dict[str, Any], how: dict[str, Any], change: str) -> tuple[
     elif words[0] == "--family":
         request["family"] = words[1]
     else:
-        how[{"--kv": "kv_dtype", "--weights": "weight_dtype"}[words[0]]] = words[1]
+        options = {"--kv": "kv_dtype", "--weights": "weight_dtype", "--memory-utilization": "memory_utilization"}
+        how[options[words[0]]] = float(words[1]) if words[0] == "--memory-utilization" else words[1]
     return request, how
 
 

@@ -38,6 +38,7 @@ ORDER = [
     "search.solver",
     "search.optimum",
     "search.infeasible",
+    "search.relief",
     "plans",
     "assembly",
     "api",

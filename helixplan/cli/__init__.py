@@ -61,10 +61,9 @@ def main() -> None:
     except HelixplanError as error:
         sys.stderr.write(f"error: {as_typed(error)}\n")
         sys.exit(exit_code_of(error))
-    except BrokenPipeError:
-        # The reader of a pipe went away: nobody is left to tell.
-        sys.stderr.close()
-        sys.exit(141)
+    except OSError as error:
+        sys.stderr.write(f"error: {error.strerror or error}\n")
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception:

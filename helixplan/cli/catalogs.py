@@ -24,6 +24,7 @@ class Schema(StrEnum):
     """The file formats that have a JSON Schema."""
 
     PLAN = "plan"
+    INFEASIBLE = "infeasible"
     MODEL = "model"
     HARDWARE = "hardware"
 
@@ -32,6 +33,8 @@ def schema(name: Annotated[Schema, typer.Argument(help="Which format.")]) -> Non
     """Print the JSON Schema of a file format."""
     if name is Schema.PLAN:
         from helixplan.plans import Plan as Described
+    elif name is Schema.INFEASIBLE:
+        from helixplan.plans import Infeasible as Described  # type: ignore[assignment]
     elif name is Schema.MODEL:
         from helixplan.inputs.huggingface import ConfigFile as Described  # type: ignore[assignment]
     else:

@@ -31,13 +31,18 @@ def estimate(
     from helixplan.errors import InputError
     from helixplan.inputs.hardware import load_hardware
     from helixplan.inputs.huggingface import load_model
+    from helixplan.inputs.workload import MAX_GPUS, whole
     from helixplan.layout import Layout
     from helixplan.units import parse_count
 
+    for name, size in (("--kvp", kvp), ("--tpa", tpa), ("--dp", dp), ("--ep", ep)):
+        whole(size, 1, MAX_GPUS, name)
     stage = dp * kvp * tpa
-    if tpf is None and ep > 0 and stage % ep:
+    if tpf is None and stage % ep:
         raise InputError(f"got {ep}, which does not divide the stage's {stage} GPUs (dp x kvp x tpa)", field="--ep")
-    layout = Layout(kvp, tpa, stage // ep if tpf is None and ep > 0 else tpf or 1, ep, dp, pp, overlap_chunks=overlap_chunks)
+    if given["overlap"] == "hop-b" and overlap_chunks == 1:
+        raise InputError("got 1 with --overlap hop-b, which takes at least 2; leave out one of the two", field="--overlap-chunks")
+    layout = Layout(kvp, tpa, stage // ep if tpf is None else tpf, ep, dp, pp, overlap_chunks=overlap_chunks)
     found = estimate_layout(
         load_model(model),
         load_hardware(hardware),
@@ -46,4 +51,5 @@ def estimate(
         batch=parse_count(batch, "--batch"),
         **options.modelling(given),
     )
+    show.warnings(found.warnings)
     show.plan(found, output_format)

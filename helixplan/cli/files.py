@@ -6,11 +6,18 @@ import os
 import tempfile
 from pathlib import Path
 
-from helixplan.errors import InputError
+from helixplan.errors import InputError, shown
 
 
 def check_writable(path: Path, *, force: bool) -> None:
     """Raises InputError before any work is done where ``write_atomically`` could not succeed."""
+    try:
+        _check(path, force=force)
+    except OSError as error:
+        raise InputError(f"cannot be written ({error.strerror or error})", file=shown(str(path)), field="--output") from None
+
+
+def _check(path: Path, *, force: bool) -> None:
     folder = path.parent
     if path.is_dir():
         raise InputError("is a folder; name a file", file=str(path), field="--output")

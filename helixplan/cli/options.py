@@ -84,7 +84,7 @@ MODELLING: dict[str, tuple[Any, Any]] = {
             Text,
             typer.Option(
                 autocompletion=one_of("KV_DTYPES"),
-                help="KV cache's dtype: bf16, fp8, fp4, nvfp4. Default: fp8 where computed in.",
+                help="KV cache's dtype: bf16, fp8, fp4, nvfp4, int4. Default: fp8 where computed in.",
             ),
         ],
         None,

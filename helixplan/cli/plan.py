@@ -30,6 +30,7 @@ def plan(
 ) -> None:
     """Find the best layout for a model on a system, with the proof that no allowed one is better."""
     from helixplan.api import plan_case
+    from helixplan.assembly import warnings_of
     from helixplan.cost.case import pose
     from helixplan.inputs.hardware import load_hardware
     from helixplan.inputs.huggingface import load_model
@@ -40,6 +41,7 @@ def plan(
     asked = options.request(given, objective)
     work = Workload(options.context_tokens(given), **options.modelling(given))
     case = pose(load_model(model), load_hardware(hardware), work)
+    show.warnings(warnings_of(case))
     try:
         found = plan_case(case, asked)
     except InfeasibleError as error:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, NoReturn
 
 from helixplan.cli.options import Format
+from helixplan.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -14,10 +17,26 @@ if TYPE_CHECKING:
     from helixplan.plans import Plan
 
 
+COLUMNS = 80
+
+
+def give_up_on_stdout(error: Exception) -> NoReturn:
+    """Ends the program where the result cannot be written: quietly if its reader went away, else as an error."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if isinstance(error, BrokenPipeError):
+        sys.exit(141)
+    reason = error.strerror if isinstance(error, OSError) else "it is closed"
+    raise InputError(f"the result cannot be written to stdout ({reason})") from None
+
+
 def result(text: str) -> None:
     """Text to stdout, as it is."""
-    sys.stdout.write(text if text.endswith("\n") else text + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+        sys.stdout.flush()
+    except (OSError, AttributeError) as error:
+        give_up_on_stdout(error)
 
 
 def view(renderable: RenderableType) -> None:
@@ -25,9 +44,8 @@ def view(renderable: RenderableType) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
-    if console.is_terminal:
-        console.print(renderable)
-        return
+    # A narrower terminal wraps lines itself; cutting them to fit would lose figures.
+    console.width = max(console.width, COLUMNS)
     with console.capture() as captured:
         console.print(renderable)
     result("\n".join(line.rstrip() for line in captured.get().splitlines()))
@@ -38,10 +56,14 @@ def note(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 
-def plan(found: Plan, output_format: Format) -> None:
-    """A plan or an estimate in the format asked for; its warnings on stderr."""
-    for warning in found.warnings:
+def warnings(said: list[str]) -> None:
+    """What to know before believing the numbers."""
+    for warning in said:
         note(f"warning: {warning}")
+
+
+def plan(found: Plan, output_format: Format) -> None:
+    """A plan or an estimate in the format asked for."""
     if output_format is Format.JSON:
         result(found.to_json())
     elif output_format is Format.MARKDOWN:
@@ -57,14 +79,10 @@ def plan(found: Plan, output_format: Format) -> None:
 def infeasible(error: InfeasibleError, output_format: Format) -> None:
     """The conflict and the relaxations, as the result that they are."""
     if output_format is Format.JSON:
-        from helixplan.plans import to_json
+        from helixplan.plans import Infeasible, PlanConflict
 
-        document = {
-            "status": "infeasible",
-            "conflict": [vars(member) for member in error.conflict],
-            "relaxations": [option.model_dump(mode="json") for option in error.relaxations],
-        }
-        result(to_json(document))
+        conflict = [PlanConflict(**vars(member)) for member in error.conflict]
+        result(Infeasible(conflict=conflict, relaxations=error.relaxations).to_json())
     elif output_format is Format.MARKDOWN:
         from helixplan.report.markdown import infeasible_page
 

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from helixplan.errors import InputError
 from helixplan.inputs.hardware import AttentionKernel, GemmKernel, GroupedGemmKernel, Hardware, LatentAttentionKernel
-from helixplan.inputs.model import Attention, LatentAttention, Model, WeightPrecision
+from helixplan.inputs.model import Attention, LatentAttention, Model, MoE, WeightPrecision
 from helixplan.inputs.workload import BYTES_PER_ELEMENT, Workload
 
 
@@ -70,6 +70,27 @@ class Case:
         own = self.hardware.kernels.grouped_gemm.get("nvfp4" if dtype == "fp4" else dtype, [])  # type: ignore[call-overload]
         runnable = [kernel for kernel in own if kernel.math in flops]
         return runnable or self.hardware.kernels.grouped_gemm["bf16"]
+
+    def borrowed_kernels(self) -> list[tuple[str, str]]:
+        """Dtypes of this model's weights whose kernels are bf16's for want of own constants, and which kernels.
+
+        Not int4: its weight-only kernels are taken as bf16's on every system, which the cost model states.
+        """
+        borrowed = []
+        for _, ffn, _ in self.model.ffn_kinds:
+            if isinstance(ffn, MoE):
+                dtype = self.precision.experts
+                if self.grouped_kernels(dtype) is self.hardware.kernels.grouped_gemm["bf16"]:
+                    borrowed.append((dtype, "experts"))
+        parts = {"attention": self.precision.attention}
+        for _, ffn, _ in self.model.ffn_kinds:
+            part = "shared" if isinstance(ffn, MoE) else "dense"
+            if not isinstance(ffn, MoE) or ffn.shared:
+                parts[part] = self.precision.of(part)
+        for dtype in parts.values():
+            if self.gemm_kernel(dtype)[0] is self.hardware.kernels.gemm["bf16"]:
+                borrowed.append((dtype, "GEMMs"))
+        return [pair for pair in dict.fromkeys(borrowed) if pair[0] not in ("bf16", "int4")]
 
     def ideal(self) -> Case:
         """The same at the speed of light."""

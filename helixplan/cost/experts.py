@@ -31,14 +31,13 @@ def _normal_tail() -> tuple[Floats, float]:
     return np.array([0.5 * math.erfc(value / math.sqrt(2)) for value in x]), float(step)
 
 
-def busiest_pairs(experts: int, per_token: int, ep: Amount, tokens: Amount) -> tuple[Floats, Floats]:
+def busiest_pairs(per_token: int, ep: Amount, tokens: Amount) -> tuple[Floats, Floats]:
     """Token-expert pairs of a rank: (the mean, the expected most over ``ep`` ranks).
 
-    P = mu + z sqrt(mu). A rank of padding holds no expert, so the mean is over the ranks that do: mu = tokens k e / E with
-    e = ceil(E/ep), which is tokens k / ep where ep divides E.
+    P = mu + z sqrt(mu) with mu = tokens k / ep.
     """
     ep = np.asarray(ep, dtype=float)
-    mean = tokens * per_token * np.ceil(experts / ep) / experts
+    mean = tokens * per_token / ep
     z = _by_distinct(ep, expected_largest_normal)
     return mean, mean + z * np.sqrt(mean)
 

@@ -15,7 +15,7 @@ from helixplan.cost.case import Case
 from helixplan.cost.shares import Shares
 from helixplan.inputs.model import Gemm, LatentAttention, Model, MoE
 from helixplan.inputs.workload import ACTIVATION_BYTES, BYTES_PER_ELEMENT
-from helixplan.layout import VALUE, stage_bounds
+from helixplan.layout import VALUE, dealt
 from helixplan.numeric import Amount, Floats, ceil_div
 
 
@@ -48,7 +48,7 @@ class StageLoad:
 def stage_loads(model: Model, pp: int) -> list[StageLoad]:
     """The load of every stage: the embedding on the first, the head on the last (one table, if they are tied and meet)."""
     loads = []
-    for stage, (start, end) in enumerate(stage_bounds(model.layers, pp)):
+    for stage, (start, end) in enumerate(dealt(model.layers, pp)):
         tables = int(stage == 0) + int(stage == pp - 1)
         loads.append(
             StageLoad(
@@ -79,7 +79,7 @@ def _load_table(model: Model) -> Floats:
         upto[row, 1:] = np.cumsum(np.isin(np.arange(model.layers), layers))
     tops = []
     for pp in range(1, model.layers + 1):
-        bounds = np.array(stage_bounds(model.layers, pp))
+        bounds = np.array(dealt(model.layers, pp))
         tables = (bounds[:, 0] == 0).astype(np.int64) + (bounds[:, 1] == model.layers)
         tables = np.minimum(tables, 1) if model.tied_embedding else tables
         loads = np.unique(np.vstack([upto[:, bounds[:, 1]] - upto[:, bounds[:, 0]], tables]), axis=1).T

@@ -241,7 +241,7 @@ def _dense_phases(shares: Shares, ffn: DenseFFN) -> dict[str, Timing]:
 
 def _moe_phases(shares: Shares, moe: MoE) -> dict[str, Timing]:
     case, hidden, tokens = shares.case, shares.case.model.hidden, shares.stage_requests
-    mean, most = busiest_pairs(moe.experts, moe.experts_per_token, shares.ep, tokens)
+    mean, most = busiest_pairs(moe.experts_per_token, shares.ep, tokens)
     active = active_experts(moe.experts, moe.experts_per_token, shares.ep, tokens)
     weights, share = moe.expert_elements(hidden, shares.tpf), ceil_div(moe.width, shares.tpf)
     router = moe.router(hidden)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import stat
 from functools import cache
 from pathlib import Path
 
-from helixplan.errors import InputError, did_you_mean
+from helixplan.errors import InputError, did_you_mean, shown
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -44,15 +45,21 @@ def find_hardware(name_or_path: str) -> Path:
 def _find(given: str, what: str, bundled: dict[str, Path], suffix: str, in_folder: str | None) -> Path:
     if given in bundled:
         return bundled[given]
+    try:
+        return _find_file(given, what, bundled, suffix, in_folder)
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror or error})", file=shown(given)) from None
+
+
+def _find_file(given: str, what: str, bundled: dict[str, Path], suffix: str, in_folder: str | None) -> Path:
     path = Path(given)
     looks_like_path = given.endswith(suffix) or "/" in given or path.exists()
     if not looks_like_path or not given:
-        message = f"{given!r} is not a bundled {what} or a file{did_you_mean(given, bundled)}"
+        message = f"{shown(given)} is not a bundled {what} or a file{did_you_mean(given, bundled)}"
         raise InputError(f"{message}; bundled: {', '.join(bundled)}")
-    if path.is_dir():
+    if stat.S_ISDIR(path.stat().st_mode):
         if in_folder is None:
             raise InputError(f"is a folder; name a {suffix} file", file=given)
         path = path / in_folder
-    if not path.is_file():
-        raise InputError(f"there is no such {what} file", file=str(path))
+    path.stat()
     return path

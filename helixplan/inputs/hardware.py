@@ -18,20 +18,20 @@ from helixplan.errors import InputError
 from helixplan.inputs.catalog import bundled_hardware, find_hardware
 from helixplan.inputs.validation import parse_toml, read_text, validate
 
-Positive = Annotated[float, Field(gt=0, le=1e20, allow_inf_nan=False)]
+Size = Annotated[float, Field(ge=1e6, le=1e20, allow_inf_nan=False)]
 Microseconds = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
-Efficiency = Annotated[float, Field(gt=0, le=1)]
+Efficiency = Annotated[float, Field(ge=0.001, le=1)]
 Math = Literal["bf16", "fp8", "fp4"]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Figure(_Strict):
     """A number and where it comes from."""
 
-    value: Positive
+    value: Size
     source: Annotated[str, Field(min_length=1)]
 
 
@@ -122,7 +122,7 @@ class Collective(_Strict):
     growth_us: Microseconds
     link_efficiency: Efficiency
     ramp_us: Microseconds
-    ramp_bytes: Positive
+    ramp_bytes: Annotated[float, Field(ge=1, le=1e12)]
     source: str
 
 
@@ -173,7 +173,7 @@ class KernelConstants(_Strict):
 class HardwareFile(_Strict):
     """A hardware profile's TOML."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, title="helixplan hardware profile")
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, title="helixplan hardware profile")
 
     name: str
     description: str

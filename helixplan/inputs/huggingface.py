@@ -135,6 +135,14 @@ class _Reader:
             raise InputError(f"is missing, and {self.config.architectures[0]} needs it{near}", file=self.file, field=key)
         return int(value)
 
+    def stated(self, *keys: str) -> None:
+        """Keys whose absence would not mean none: other readers fill in defaults of their own. Null is a statement."""
+        for key in keys:
+            if key not in self.config.model_fields_set:
+                near = did_you_mean(key, self.config.model_extra or {}, lead="the file has")
+                message = f"is missing, and {self.config.architectures[0]} needs it (null or 0 for none){near}"
+                raise InputError(message, file=self.file, field=key)
+
     def wrong(self, key: str, message: str) -> InputError:
         return InputError(message, file=self.file, field=key)
 
@@ -185,8 +193,15 @@ def _windowed(reader: _Reader) -> list[Attention]:
     return [reader.heads(config.sliding_window if kind == "sliding_attention" else None) for kind in kinds]
 
 
+def _alternating(reader: _Reader) -> list[Attention]:
+    """Layers that ``layer_types`` tells apart: without it nobody could say which have a window."""
+    reader.stated("layer_types", "sliding_window")
+    return _windowed(reader)
+
+
 def _latent(reader: _Reader) -> list[Attention]:
     config = reader.config
+    reader.stated("q_lora_rank")
     attention = LatentAttention(
         query_heads=config.num_attention_heads,
         query_rank=config.q_lora_rank,
@@ -207,6 +222,8 @@ def _experts(count_key: str, width_key: str) -> Callable[[_Reader], list[FFN]]:
 
     def read(reader: _Reader) -> list[FFN]:
         config = reader.config
+        if count_key == "n_routed_experts":
+            reader.stated("n_shared_experts", "first_k_dense_replace")
         experts, per_token = reader.need(count_key), reader.need("num_experts_per_tok")
         if per_token > experts:
             raise reader.wrong("num_experts_per_tok", f"got {per_token}, but there are only {experts} experts ({count_key})")
@@ -239,7 +256,7 @@ def _group(attentions: list[Attention], ffns: list[FFN]) -> tuple[LayerGroup, ..
 ARCHITECTURES: dict[str, tuple[Callable[[_Reader], list[Attention]], Callable[[_Reader], list[FFN]]]] = {
     "DeepseekV2ForCausalLM": (_latent, _experts("n_routed_experts", "moe_intermediate_size")),
     "DeepseekV3ForCausalLM": (_latent, _experts("n_routed_experts", "moe_intermediate_size")),
-    "GptOssForCausalLM": (_windowed, _experts("num_local_experts", "intermediate_size")),
+    "GptOssForCausalLM": (_alternating, _experts("num_local_experts", "intermediate_size")),
     "LlamaForCausalLM": (_full, _dense),
     "MistralForCausalLM": (_windowed, _dense),
     "MixtralForCausalLM": (_windowed, _experts("num_local_experts", "intermediate_size")),

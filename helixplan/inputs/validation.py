@@ -21,9 +21,11 @@ MAX_FILE_BYTES = 64_000_000
 def read_text(path: Path) -> str:
     """The text of a file of the user's. Raises InputError where it cannot be read, is not UTF-8 or is absurdly large."""
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
+        with path.open(encoding="utf-8-sig") as file:
+            text = file.read(MAX_FILE_BYTES + 1)
+        if len(text) > MAX_FILE_BYTES:
             raise InputError(f"is larger than {MAX_FILE_BYTES / 1e6:.0f} MB, more than any such file needs", file=str(path))
-        return path.read_text(encoding="utf-8")
+        return text
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror or error})", file=str(path)) from None
     except UnicodeDecodeError as error:
@@ -59,7 +61,7 @@ def parse_toml(text: str, file: str) -> dict[str, Any]:
     """A TOML document. Raises InputError where it is none."""
     try:
         return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise InputError(f"is not valid TOML: {reason}", file=file) from None
 
@@ -84,12 +86,14 @@ def _as_input_error(schema: type[BaseModel], finding: dict[str, Any], data: Mapp
         known = _fields_at(schema, location[:-1])
         allowed = f"; allowed here: {', '.join(known)}" if known else ""
         return InputError(f"is not a known key{did_you_mean(location[-1], known)}{allowed}", file=file, field=field)
+    if finding["type"] == "value_error":
+        return InputError(str(finding["msg"]).removeprefix("Value error, "), file=file, field=field)
     return InputError(f"got {shown(finding['input'])}, but {_wanted(finding)}", file=file, field=field)
 
 
 def _wanted(finding: dict[str, Any]) -> str:
     message = str(finding["msg"])
-    return message[0].lower() + message[1:].removeprefix("alue error, ")
+    return message[0].lower() + message[1:]
 
 
 def _keys_at(data: Any, location: tuple[Any, ...]) -> list[str]:

@@ -20,7 +20,7 @@ ACTIVATION_BYTES: Final = 2.0
 """Activations are bf16, in memory and on the wire."""
 
 WEIGHT_DTYPES: Final = tuple(BYTES_PER_ELEMENT)
-KV_DTYPES: Final = ("bf16", "fp8", "fp4", "nvfp4")
+KV_DTYPES: Final = ("bf16", "fp8", "fp4", "nvfp4", "int4")
 MATH_DTYPES: Final = ("bf16", "fp8", "fp4")
 OVERLAPS: Final = ("auto", "none", "hop-b")
 EXCHANGES: Final = ("auto", "latent", "value")
@@ -137,6 +137,8 @@ class Request:
             if getattr(self, name) is not None:
                 whole(getattr(self, name), 1, MAX_GPUS, name)
         choice(self.family, FAMILIES, "family")
+        if not isinstance(self.pins, dict):
+            raise InputError(f"got {shown(self.pins)}; give a dict like {{'kvp': 8}}", field="pins")
         for name, value in self.pins.items():
             choice(name, PINS, "pin")
             whole(value, 1, MAX_GPUS, f"pin {name}")

@@ -26,7 +26,8 @@ def plan_page(plan: Plan) -> str:
 def infeasible_page(error: InfeasibleError) -> str:
     """The conflict and what would help."""
     parts = [
-        "## No layout can keep all of these",
+        "## No layout keeps all of these at once",
+        wording.CLASH,
         table(("member", "what it says"), [(c.rule, c.detail) for c in error.conflict]),
     ]
     if error.relaxations:

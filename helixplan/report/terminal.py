@@ -32,7 +32,7 @@ def plan_view(plan: Plan) -> RenderableType:
 
 def infeasible_view(error: InfeasibleError) -> RenderableType:
     """The conflict, a line a member, and what would help."""
-    parts: list[RenderableType] = [Text("No layout can keep all of these; without any one of them some layout can:")]
+    parts: list[RenderableType] = [Text(wording.CLASH)]
     parts += [Padding(Text.assemble((member.rule, "bold"), f": {member.detail}"), (0, 0, 0, 2)) for member in error.conflict]
     if not error.relaxations:
         return Group(*parts, Text("No single change that was tried would help."))
@@ -50,8 +50,8 @@ def infeasible_view(error: InfeasibleError) -> RenderableType:
 def pairs(lines: Iterable[tuple[str, str]]) -> Table:
     """Names and what is said of them."""
     table = Table.grid(padding=(0, 2))
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column(overflow="fold")
+    table.add_column(style="cyan", overflow="fold", max_width=36)
+    table.add_column(overflow="fold", min_width=40)
     for name, said in lines:
         table.add_row(name, Text(said))
     return table

@@ -9,6 +9,12 @@ ALTERNATIVE_COLUMNS = ("GPUs", "KVPxTPAxDP", "TPFxEP", "PP", "batch", "TTL", "to
 PHASE_COLUMNS = ("phase", "layers", "time", "share", "bound by")
 
 
+CLASH = (
+    "No layout keeps all of these at once. Each is needed for that: some layout keeps the others (and may still clash with "
+    "requests that are not named here):"
+)
+
+
 def headline(plan: Plan) -> str:
     """Model, system, context, and what was asked."""
     asked = f"{plan.model.name} on {plan.hardware.name}, {format_context(plan.workload.context_tokens)} tokens of context"
@@ -57,6 +63,8 @@ def exchange(plan: Plan) -> str:
     layout = plan.layout
     if layout.kvp == 1:
         return "none: one KVP rank holds the whole context"
+    if not any(phase.name == "attention.exchange" for phase in plan.cost.phases):
+        return "none: no layer's cache is split along the sequence"
     overlapped = f"HOP-B in {layout.overlap_chunks} chunks" if layout.overlap == "hop-b" else "not overlapped"
     kind = f"{layout.exchange} " if any(phase.name == "attention.value_up" for phase in plan.cost.phases) else ""
     return f"{kind}all-to-all over {layout.kvp} KVP ranks, {overlapped}"

@@ -158,6 +158,13 @@ class Narrowing:
             gaps = Gaps(*(np.concatenate([getattr(side, f.name) for side in (lower, upper)]) for f in fields(Gaps)))
         return self._narrowed(looked, covered, points)
 
+    def working_sizes(self) -> list[int]:
+        """The GPU counts of the keys on which some layout keeps the request at its batch, or at one."""
+        keys = np.arange(self.space.keys)
+        attention, ffn = self._halves(keys, np.full(len(keys), self.request.batch or 1))
+        pairs = self._pairs(attention, ffn, np.ones(len(keys), dtype=bool))
+        return sorted({*self.space.gpus[pairs.key].tolist()})
+
     def _first_gaps(self) -> Gaps:
         """Batches 1 to the most whose memory can fit, of each key; only the batch asked for where there is one."""
         keys = np.arange(self.space.keys)

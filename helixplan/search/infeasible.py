@@ -1,11 +1,9 @@
-"""Why there is no plan: a minimal set of requests and rules that clash, and the nearest requests that would work."""
+"""Why there is no plan: a smallest set of requests and rules that clash."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from decimal import ROUND_CEILING, Context
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,11 +11,20 @@ from helixplan.cost.case import Case
 from helixplan.cost.memory import memory_limit
 from helixplan.cost.step import attention_part, ffn_part
 from helixplan.errors import Conflict
-from helixplan.inputs.workload import BYTES_PER_ELEMENT, MAX_GPUS, Request
-from helixplan.layout import Layout, Layouts
+from helixplan.inputs.workload import MAX_GPUS, PINS, Request
+from helixplan.layout import Layouts
 from helixplan.numeric import Bools, Floats, Ints, blocks
-from helixplan.search.optimum import feasible, find_optimum
-from helixplan.search.rules import DOMAIN, MEMORY, TTL, AttentionRule, FfnRule, Rule, budget_rule, families_named
+from helixplan.search.rules import (
+    BATCH,
+    DOMAIN,
+    MEMORY,
+    TTL,
+    AttentionRule,
+    FfnRule,
+    Rule,
+    budget_rule,
+    families_named,
+)
 from helixplan.search.solver import smallest_conflict
 from helixplan.search.space import (
     ATTENTION_PINS,
@@ -30,22 +37,10 @@ from helixplan.search.space import (
     replica_sizes,
     tie,
 )
-from helixplan.units import format_bytes, format_context, format_seconds, parse_seconds
+from helixplan.units import format_bytes, format_context, format_seconds
 
 WIDER = 8
 """How many domains of the fast link a larger replica is looked for on."""
-BATCH = "batch"
-
-
-@dataclass(frozen=True)
-class Relief:
-    """A request near the one that failed, that works: what to change, and the best layout then."""
-
-    change: str
-    case: Case
-    request: Request
-    layout: Layout
-    batch: int
 
 
 @dataclass(frozen=True)
@@ -76,10 +71,15 @@ def find_conflict(case: Case, request: Request) -> list[Conflict]:
 
 
 def wider_sizes(case: Case, request: Request) -> list[int]:
-    """Replica sizes beyond those asked for: up to a domain, or several where there is a link between them."""
+    """Replica sizes beyond those asked for: up to a domain, several where a link joins them, and what pins imply."""
     wires = case.hardware.interconnect
     domains = WIDER if wires.scale_out_bytes_per_s is not None else 1
-    return sorted({*replica_sizes(case, request), *range(1, min(domains * wires.domain_gpus, MAX_GPUS) + 1)})
+    sizes = {*replica_sizes(case, request), *range(1, domains * wires.domain_gpus + 1)}
+    if wires.scale_out_bytes_per_s is not None:
+        pins = {name: request.pins.get(name, 1) for name in PINS}
+        stage = math.lcm(pins["kvp"] * pins["tpa"] * pins["dp"], pins["tpf"] * pins["ep"])
+        sizes |= {stage * pins["pp"] * count for count in range(1, WIDER + 1)}
+    return sorted(size for size in sizes if size <= MAX_GPUS)
 
 
 def _is_request(name: str) -> bool:
@@ -202,95 +202,3 @@ def _least(found: _Candidates, values: Floats, members: list[str], but: str) -> 
     """The least of a sum over the candidates that keep every other member of the conflict."""
     others = sum(1 << bit for bit, name in enumerate(found.names) if name in members and name != but)
     return float(values[found.broken & others == 0].min())
-
-
-def find_relief(case: Case, request: Request, members: list[str]) -> list[Relief]:
-    """Single changes that make the request work, each of them planned anew; only what touches the conflict can."""
-    found = []
-    for change, new_case, new_request in _nearby(case, request, members):
-        optimum = find_optimum(new_case, new_request)
-        if optimum is not None:
-            found.append(Relief(change, new_case, new_request, optimum.layout, optimum.batch))
-    return found
-
-
-def _nearby(case: Case, request: Request, members: list[str]) -> Iterator[tuple[str, Case, Request]]:
-    if TTL in members:
-        yield from _slower(case, request)
-    if budget_rule(request) in members:
-        yield from _larger(case, request)
-    if BATCH in members:
-        most = find_optimum(case, replace(request, batch=None, objective="users"))
-        if most is not None:
-            yield f"--batch {most.batch}", case, replace(request, batch=most.batch)
-    for name, value in request.pins.items():
-        if f"pin {name}={value}" in members:
-            rest = {pin: kept for pin, kept in request.pins.items() if pin != name}
-            yield f"without --pin {name}={value}", case, replace(request, pins=rest)
-    if TTL in members or MEMORY in members:
-        yield from _narrower(case, request)
-        context = _longest_context(case, request)
-        if context is not None:
-            shorter = replace(case, workload=replace(case.workload, context_tokens=context))
-            yield f"--context {format_context(context)}", shorter, request
-    family_rules = {rule.name for family in families_named(request.family) for rule in family.rules}
-    if request.family != "any" and family_rules & {*members}:
-        yield "--family any", case, replace(request, family="any")
-
-
-def _slower(case: Case, request: Request) -> Iterator[tuple[str, Case, Request]]:
-    """The smallest TTL there is."""
-    fastest = find_optimum(case, replace(request, ttl_s=None, objective="interactivity"))
-    if fastest is not None:
-        ttl = _rounded_up(_ttl(case, fastest.layout, fastest.batch))
-        yield f"--ttl {ttl}", case, replace(request, ttl_s=parse_seconds(ttl, "ttl_s"))
-
-
-def _larger(case: Case, request: Request) -> Iterator[tuple[str, Case, Request]]:
-    """The fewest GPUs there are."""
-    free = replace(request, gpus=None, max_gpus=max(wider_sizes(case, request)))
-    fewest = find_optimum(case, replace(free, objective="gpus"))
-    if fewest is not None:
-        gpus = fewest.layout.gpus
-        if request.gpus is not None:
-            yield f"--gpus {gpus}", case, replace(free, max_gpus=None, gpus=gpus)
-        else:
-            yield f"--max-gpus {gpus}", case, replace(free, max_gpus=gpus)
-
-
-def _narrower(case: Case, request: Request) -> Iterator[tuple[str, Case, Request]]:
-    """The next narrower dtypes that the GPU computes in, for the cache and for the weights."""
-    dtypes = [dtype for dtype, math_dtype in (("fp8", "fp8"), ("nvfp4", "fp4")) if math_dtype in case.hardware.gpu.flops_per_s]
-    widest = max(BYTES_PER_ELEMENT[case.precision.of(part)] for part in ("attention", "dense", "experts", "shared"))
-    for dtype in dtypes:
-        if BYTES_PER_ELEMENT[dtype] < case.kv_bytes:
-            yield f"--kv {dtype}", replace(case, workload=replace(case.workload, kv_dtype=dtype)), request
-        if BYTES_PER_ELEMENT[dtype] < widest:
-            yield f"--weights {dtype}", replace(case, workload=replace(case.workload, weight_dtype=dtype)), request
-
-
-def _longest_context(case: Case, request: Request) -> int | None:
-    """The longest context that works, rounded down to three digits: neither memory nor TTL falls as context grows."""
-
-    def works(tokens: int) -> bool:
-        return feasible(replace(case, workload=replace(case.workload, context_tokens=tokens)), request)
-
-    if not works(1):
-        return None
-    low, high = 1, case.workload.context_tokens
-    while high - low > max(1, low // 2000):
-        middle = round(math.sqrt(low * high)) if high > 4 * low else (low + high) // 2
-        low, high = (middle, high) if works(middle) else (low, middle)
-    step = int(10 ** max(0, len(str(low)) - 3))
-    return low // step * step
-
-
-def _ttl(case: Case, layout: Layout, batch: int) -> float:
-    row = Layouts.of(layout)
-    return float(attention_part(case, row, batch).seconds[0] + ffn_part(case, row, batch).seconds[0])
-
-
-def _rounded_up(seconds: float) -> str:
-    """A time to four significant digits, never below, as ``parse_seconds`` reads it: "9.469ms"."""
-    four_digits = Context(prec=4, rounding=ROUND_CEILING)
-    return f"{four_digits.create_decimal_from_float(seconds * 1e3):f}ms"

@@ -71,6 +71,12 @@ def feasible(case: Case, request: Request) -> bool:
     return bool(space.keys) and len(Narrowing(case, space, request, keep=1).run().pairs) > 0
 
 
+def feasible_sizes(case: Case, request: Request, sizes: list[int]) -> list[int]:
+    """Those of ``sizes`` on which some allowed layout keeps the request but for its number of GPUs."""
+    space = build_space(case, request, sizes)
+    return Narrowing(case, space, request, keep=1).working_sizes() if space.keys else []
+
+
 def break_ties(space: Space, request: Request, pairs: Pairs) -> int:
     """The pair that wins: of those that tie, fewer GPUs, lower TTL, smaller pp, dp, kvp, tpa, ep, larger batch, latent first."""
     gpus = space.gpus[pairs.key]

@@ -110,8 +110,8 @@ FAMILIES = {
 """One definition each; ``any`` is all of them."""
 
 
-MEMORY, TTL, DOMAIN = "memory-fits", "ttl", "nvlink-domain"
-"""The rules that look at a whole layout: its bytes, its seconds, and its GPUs where no request names their number."""
+MEMORY, TTL, DOMAIN, BATCH = "memory-fits", "ttl", "nvlink-domain", "batch"
+"""What looks at a whole layout: its bytes, its seconds, its GPUs where no request names their number, its requests."""
 
 
 def budget_rule(request: Request) -> str:

@@ -42,7 +42,6 @@ class Space:
     attention: Halves
     ffn: Halves
     gpus: Ints
-    pp: Ints
 
     @property
     def keys(self) -> int:
@@ -75,13 +74,17 @@ def replica_sizes(case: Case, request: Request) -> list[int]:
     return list(range(1, (request.max_gpus or case.hardware.interconnect.domain_gpus) + 1))
 
 
-def build_space(case: Case, request: Request) -> Space:
-    """Every allowed half: rules and pins kept, memory and latency not yet looked at."""
-    sizes = replica_sizes(case, request)
+def build_space(case: Case, request: Request, sizes: list[int] | None = None) -> Space:
+    """Every allowed half: rules and pins kept, memory and latency not yet looked at. ``sizes``: instead of the request's."""
+    sizes = sizes or replica_sizes(case, request)
     attention, ffn = [], []
-    for family in families_named(request.family):
+    families = families_named(request.family)
+    for family in families:
         attention_rows = attention_halves(case, sizes, family)
         fine = kept(family.rules, AttentionRule, case, attention_rows)
+        if family.ffn_on_tpa and len(families) > 1:
+            # With one KVP rank nobody waits: the layout is another family's already.
+            fine &= attention_rows.kvp > 1
         attention_rows = attention_rows[fine & pinned(attention_rows, request, ATTENTION_PINS)]
         ffn_rows = ffn_halves(attention_rows, family, only_own_group=True)
         fine = kept(family.rules, FfnRule, case, ffn_rows)
@@ -160,7 +163,6 @@ def join(attention: list[tuple[Layouts, Ints]], ffn: list[tuple[Layouts, Ints]])
         attention=_sorted_halves(a_rows, renumber[a_index], both[a_index], found.shape[1]),
         ffn=_sorted_halves(f_rows, renumber[f_index], both[f_index], found.shape[1]),
         gpus=found[2] * found[3],
-        pp=found[3],
     )
 
 
