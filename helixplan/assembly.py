@@ -268,10 +268,9 @@ def _ranks(case: Case, layout: Layout, batch: int) -> list[PlanRank]:
     shares = Shares(case, Layouts.of(layout), batch)
     stages = dealt(case.model.layers, layout.pp)
     codes = shares.layouts.exchange
-    held = [
-        _one((attention_memory(shares, codes, load) + ffn_memory(shares, load)).total_bytes)
-        for load in stage_loads(case.model, layout.pp)
-    ]
+    loads = stage_loads(case.model, layout.pp)
+    halves = zip(attention_memory(shares, codes, loads), ffn_memory(shares, loads), strict=True)
+    held = [_one((attention + ffn).total_bytes) for attention, ffn in halves]
     block = case.workload.kv_block_tokens
     return [
         PlanRank(

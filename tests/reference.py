@@ -49,6 +49,7 @@ class Step:
         self.m, self.h, self.layout, self.s, self.work = model, hardware, layout, scale, work
         self.k = hardware.file.kernels
         self.bw, self.peak = hardware.gpu.memory_bytes_per_s, hardware.gpu.flops_per_s
+        self.batch = batch
         self.bm = up(batch, layout.pp)
         self.b = up(self.bm, layout.dp)
         self.g = layout.kvp * layout.tpa
@@ -244,6 +245,55 @@ class Step:
             hop = self.s * self.k.overheads.pipeline_hop_us * US + self.bm * self.m.hidden * 2 / self.link(self.n * lay.pp)
             phases["pipeline"] += lay.pp * hop
         return {name: seconds for name, seconds in phases.items() if seconds}
+
+    def memory(self, exchange: str) -> float:
+        """Bytes of the fullest GPU: each stage's layers, one by one."""
+        m, lay = self.m, self.layout
+        block, S = self.work.get("block", 32), self.work["context"]
+        sizes = {name: BYTES[self.dtype(name)] for name in ("attention", "dense", "experts", "shared")}
+        B = self.batch
+
+        def attention(a: Any) -> float:
+            spread = self.g if a.window else lay.tpa
+            q, kvh, held = a.query_heads // spread, up(a.kv_heads, spread), a.query_heads // self.g
+            tokens = (S // (lay.kvp * block)) * block + min(block, S % (lay.kvp * block))
+            tokens = min(S, a.window) if a.window else tokens
+            cached = up(B, lay.dp) * tokens * BYTES[self.kv]
+            if isinstance(a, LatentAttention):
+                weights = m.hidden * ((a.query_rank or 0) + a.kv_rank + a.rope_dim)
+                weights += (a.query_rank or m.hidden) * q * (a.nope_dim + a.rope_dim) + q * a.nope_dim * a.kv_rank
+                weights += (q if exchange == "value" else held) * a.kv_rank * a.value_dim + held * a.value_dim * m.hidden
+                return weights * sizes["attention"] + cached * (a.kv_rank + a.rope_dim)
+            weights = m.hidden * (q + 2 * kvh) * a.head_dim + held * a.head_dim * m.hidden
+            return weights * sizes["attention"] + cached * 2 * kvh * a.head_dim
+
+        def ffn(f: Any) -> float:
+            if not isinstance(f, MoE):
+                return 3 * m.hidden * up(f.width, self.w) * sizes["dense"]
+            shared = 3 * m.hidden * up(f.shared_width, self.w) * sizes["shared"]
+            return (
+                m.hidden * f.experts * 2 + up(f.experts, lay.ep) * 3 * m.hidden * up(f.width, lay.tpf) * sizes["experts"] + shared
+            )
+
+        of_layer = {}
+        for group in m.groups:
+            for layer in group.layers:
+                of_layer[layer] = attention(group.attention) + ffn(group.ffn)
+        short, longer = divmod(m.layers, lay.pp)
+        table, fullest, first = up(m.vocabulary, self.n) * m.hidden * 2, 0.0, 0
+        for stage in range(lay.pp):
+            size = short + (stage < longer)
+            tables = {s for s in ("embedding" if stage == 0 else None, "head" if stage == lay.pp - 1 else None) if s}
+            count = 1 if m.tied_embedding and tables else len(tables)
+            fullest = max(fullest, sum(of_layer[layer] for layer in range(first, first + size)) + count * table)
+            first += size
+        buffers = 2 * self.bm * m.hidden * 2
+        exchanged = [a for _, a, _ in m.attention_kinds if not a.window] if lay.kvp > 1 else []
+        if exchanged:
+            a = exchanged[0]
+            width = (a.value_dim if exchange == "value" else a.kv_rank) if isinstance(a, LatentAttention) else a.head_dim
+            buffers += 2 * self.b * a.query_heads // lay.tpa * (width * 2 + 4)
+        return fullest + buffers + self.k.overheads.workspace_bytes
 
     @property
     def ttl_s(self) -> float:

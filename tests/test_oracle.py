@@ -47,6 +47,9 @@ def allowed(model: hp.Model, hardware: hp.Hardware, layout: hp.Layout, family: s
 
 def candidates(model: hp.Model, hardware: hp.Hardware, sizes: range, request: dict[str, Any]) -> list[hp.Layout]:
     family = request.get("family", "helix")
+    if family == "any":
+        every = [candidates(model, hardware, sizes, request | {"family": one}) for one in ("helix", "tp", "pp", "dp-ep", "medha")]
+        return list(dict.fromkeys(layout for layouts in every for layout in layouts))
     found = []
     for layout in sound_layouts(model, sizes[-1]):
         options = [layout]
@@ -109,7 +112,7 @@ def best(found: list[Scored], goal: str) -> Scored:
 
 @st.composite
 def requests(draw: st.DrawFn) -> dict[str, Any]:
-    request: dict[str, Any] = {"family": draw(st.sampled_from(["helix", "helix", "helix", "tp", "pp", "dp-ep", "medha"]))}
+    request: dict[str, Any] = {"family": draw(st.sampled_from(["helix", "helix", "helix", "tp", "pp", "dp-ep", "medha", "any"]))}
     if draw(st.booleans()):
         request["ttl_s"] = draw(st.sampled_from([4e-4, 6e-4, 1e-3, 3e-3, 1e-2]))
     if draw(st.booleans()):
@@ -118,7 +121,7 @@ def requests(draw: st.DrawFn) -> dict[str, Any]:
     if size:
         request[size] = draw(st.integers(1, 9))
     if draw(st.integers(0, 3)) == 0:
-        request["pins"] = {draw(st.sampled_from(["kvp", "dp", "tpf", "pp"])): draw(st.integers(1, 3))}
+        request["pins"] = {draw(st.sampled_from(["kvp", "tpa", "dp", "tpf", "ep", "pp"])): draw(st.integers(1, 3))}
     request["objective"] = draw(st.sampled_from(["throughput", "throughput", "interactivity", "users", "gpus"]))
     return request
 

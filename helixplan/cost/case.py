@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from helixplan.errors import InputError
@@ -21,6 +21,8 @@ class Case:
     model: Model
     hardware: Hardware
     workload: Workload
+    detailed: bool = True
+    """Whether timings tell bytes, FLOPs and what binds them, or seconds alone, which is all that a score needs."""
 
     def __post_init__(self) -> None:
         math, flops = self.workload.attention_math, self.hardware.gpu.flops_per_s
@@ -91,6 +93,10 @@ class Case:
             if self.gemm_kernel(dtype)[0] is self.hardware.kernels.gemm["bf16"]:
                 borrowed.append((dtype, "GEMMs"))
         return [pair for pair in dict.fromkeys(borrowed) if pair[0] not in ("bf16", "int4")]
+
+    def brief(self) -> Case:
+        """The same with timings that tell seconds alone."""
+        return replace(self, detailed=False)
 
     def ideal(self) -> Case:
         """The same at the speed of light."""

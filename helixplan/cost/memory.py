@@ -92,29 +92,30 @@ def _load_table(model: Model) -> Floats:
     return table
 
 
-def attention_memory(shares: Shares, exchange: Amount, load: StageLoad) -> Memory:
-    """Projections, cache and exchange buffers of a stage. ``exchange`` holds codes."""
+def attention_memory(shares: Shares, exchange: Amount, loads: list[StageLoad]) -> list[Memory]:
+    """Projections, cache and exchange buffers, on stages with these loads. ``exchange`` holds codes."""
     case, hidden = shares.case, shares.case.model.hidden
-    total = Memory(buffers_bytes=_exchange_buffers(shares, exchange))
-    for (_, attention, _), count in zip(case.model.attention_kinds, load.attention, strict=True):
+    buffers = Memory(buffers_bytes=_exchange_buffers(shares, exchange))
+    a_layer = []
+    for _, attention, _ in case.model.attention_kinds:
         held = shares.heads(attention)
         up = np.where(np.asarray(exchange) == VALUE, held.query, held.output)
         weights = _gemm_bytes(shares, attention.gemms(hidden, held.query, held.kv, held.output, up))
         cache = shares.cached_requests * held.tokens * held.kv * attention.kv_elements_per_head * case.kv_bytes
-        total += Memory(weights_bytes=count * weights, kv_cache_bytes=count * cache)
-    return total
+        a_layer.append(Memory(weights_bytes=weights, kv_cache_bytes=cache))
+    return [_stage(buffers, a_layer, load.attention) for load in loads]
 
 
-def ffn_memory(shares: Shares, load: StageLoad) -> Memory:
-    """FFN weights, embedding and head, buffers and workspace of a stage."""
+def ffn_memory(shares: Shares, loads: list[StageLoad]) -> list[Memory]:
+    """FFN weights, embedding and head, buffers and workspace, on stages with these loads."""
     case, hidden = shares.case, shares.case.model.hidden
-    rows = ceil_div(case.model.vocabulary, shares.stage) * hidden * BYTES_PER_ELEMENT["bf16"]
-    total = Memory(
-        weights_bytes=load.tables * rows,
+    table = ceil_div(case.model.vocabulary, shares.stage) * hidden * BYTES_PER_ELEMENT["bf16"]
+    rest = Memory(
         buffers_bytes=2 * shares.stage_requests * hidden * ACTIVATION_BYTES,
         workspace_bytes=case.hardware.file.kernels.overheads.workspace_bytes,
     )
-    for (_, ffn, _), count in zip(case.model.ffn_kinds, load.ffn, strict=True):
+    a_layer = []
+    for _, ffn, _ in case.model.ffn_kinds:
         if isinstance(ffn, MoE):
             shared = ffn.shared.gemms(hidden, shares.ffn_group, component="shared") if ffn.shared else []
             experts = ceil_div(ffn.experts, shares.ep) * ffn.expert_elements(hidden, shares.tpf)
@@ -122,7 +123,15 @@ def ffn_memory(shares: Shares, load: StageLoad) -> Memory:
             weights = weights + experts * BYTES_PER_ELEMENT[case.precision.experts]
         else:
             weights = _gemm_bytes(shares, ffn.gemms(hidden, shares.ffn_group))
-        total += Memory(weights_bytes=count * weights)
+        a_layer.append(Memory(weights_bytes=weights))
+    return [_stage(rest + Memory(weights_bytes=load.tables * table), a_layer, load.ffn) for load in loads]
+
+
+def _stage(besides: Memory, a_layer: list[Memory], counts: tuple[Amount, ...]) -> Memory:
+    """So many layers of each kind, and what comes besides."""
+    total = besides
+    for layer, count in zip(a_layer, counts, strict=True):
+        total += Memory(weights_bytes=count * layer.weights_bytes, kv_cache_bytes=count * layer.kv_cache_bytes)
     return total
 
 

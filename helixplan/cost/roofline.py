@@ -34,6 +34,8 @@ def gemm(case: Case, requests: Amount, matrix: Gemm, dtype: str) -> Timing:
     reduction = kernel.reduction_us * MICRO * matrix.k / 1024
     # np.hypot guards against overflow that cannot happen here, at five times the time.
     seconds = kernel.floor_us * MICRO + np.sqrt((roof / kernel.efficiency) ** 2 + reduction**2)
+    if not case.detailed:
+        return Timing(seconds)
     return Timing(seconds, moved, flops, memory_s=memory_s / kernel.efficiency, compute_s=compute_s / kernel.efficiency)
 
 
@@ -54,7 +56,9 @@ def grouped_gemm(
         memory_s = moved / (kernel.memory_efficiency * gpu.memory_bytes_per_s)
         compute_s = flops / (kernel.math_efficiency * gpu.flops_per_s[kernel.math])
         seconds = (kernel.floor_us + kernel.expert_us * active) * MICRO + np.maximum(memory_s, compute_s)
-        timing = Timing(seconds, moved, flops, memory_s=memory_s, compute_s=compute_s)
+        timing = Timing(seconds)
+        if case.detailed:
+            timing = Timing(seconds, moved, flops, memory_s=memory_s, compute_s=compute_s)
         best = timing if best is None else best.or_cheaper(timing)
     assert best is not None  # the profile's schema asks for at least bf16's kernel
     return best
@@ -101,6 +105,8 @@ def attention_core(
         return a_request * batch + kernel.split_us * MICRO * splits
 
     seconds = np.maximum(at(requests), at(peak))
+    if not case.detailed:
+        return kernel.floor_us * MICRO, Timing(seconds)
     scale = requests * factor
     return kernel.floor_us * MICRO, Timing(
         seconds, requests * moved, requests * flops, memory_s=scale * memory_s, compute_s=scale * compute_s
@@ -113,7 +119,8 @@ def merge(case: Case, requests: Amount, query_heads: Amount, output_heads: Amoun
     partials = requests * query_heads * (width * ACTIVATION_BYTES + 4)
     moved = partials + requests * output_heads * width * ACTIVATION_BYTES
     memory_s = moved / bandwidth
-    return Timing(kernel.merge_us * MICRO + memory_s, moved, memory_s=memory_s)
+    seconds = kernel.merge_us * MICRO + memory_s
+    return Timing(seconds, moved, memory_s=memory_s) if case.detailed else Timing(seconds)
 
 
 def small_kernels(case: Case, count: int) -> Timing:

@@ -46,6 +46,7 @@ def score_case(case: Case, layouts: Layouts, batch: int | Ints) -> Scores:
 
     Many layouts share an attention half or an FFN half; each distinct half is worked out once.
     """
+    case = case.brief()
     requests = np.broadcast_to(np.asarray(batch, dtype=np.int64), (len(layouts),))
     if not len(layouts):
         nothing, none = np.zeros(0), np.zeros(0, dtype=np.int64)

@@ -120,12 +120,12 @@ def ffn_part(case: Case, layouts: Layouts, batch: Amount) -> Part:
 
 def attention_bytes(shares: Shares, exchange: Ints) -> list[Memory]:
     """What the attention half needs on each kind of stage."""
-    return [attention_memory(shares, exchange, load) for load in fullest_loads(shares.case.model, shares.pp)]
+    return attention_memory(shares, exchange, fullest_loads(shares.case.model, shares.pp))
 
 
 def ffn_bytes(shares: Shares) -> list[Memory]:
     """What the FFN half needs on each kind of stage."""
-    return [ffn_memory(shares, load) for load in fullest_loads(shares.case.model, shares.pp)]
+    return ffn_memory(shares, fullest_loads(shares.case.model, shares.pp))
 
 
 def _seconds(phases: Iterable[Phase]) -> Floats:

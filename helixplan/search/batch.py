@@ -135,7 +135,7 @@ class Narrowing:
     """One search for the best batches. ``keep``: how many distinct layouts must be told exactly."""
 
     def __init__(self, case: Case, space: Space, request: Request, keep: int) -> None:
-        self.case, self.space, self.request, self.keep = case, space, request, keep
+        self.case, self.space, self.request, self.keep = case.brief(), space, request, keep
         self.limit = memory_limit(case)
         self.best: Pairs | None = None
         self.threshold: Standing | None = None
