@@ -19,6 +19,7 @@ from rich.console import Console
 import helixplan as hp
 from helixplan.cost.case import pose
 from helixplan.inputs.workload import Request, Workload
+from helixplan.numeric import distinct_rows
 from helixplan.report.terminal import columns
 from helixplan.search.optimum import find_optimum
 from helixplan.search.space import build_space
@@ -57,6 +58,12 @@ def layouts(count: int) -> hp.Layouts:
     return space.whole(attention, ffn)
 
 
+def distinct(many: hp.Layouts, batch: object) -> int:
+    """How many of the layouts differ, batch included: R1 has only so many on 64 GPUs, and halves are worked out once."""
+    columns = (many.kvp, many.tpa, many.tpf, many.ep, many.dp, many.pp, many.exchange)
+    return len(distinct_rows(*columns, np.broadcast_to(np.asarray(batch), (len(many),)))[0])
+
+
 def scoring() -> list[tuple[str, str, str]]:
     model, hardware = hp.load_model("deepseek-r1"), hp.load_hardware("gb200-nvl72")
     many = layouts(MILLION)
@@ -68,7 +75,8 @@ def scoring() -> list[tuple[str, str, str]]:
     for name, batch in (("one batch", 8), ("a batch of its own each", apart)):
         seconds = best_of(3, lambda batch=batch: hp.score(model, hardware, many, context_tokens=MILLION, batch=batch))
         rate = MILLION / seconds
-        near = f"{moved / seconds / traffic:.1%} of the memory traffic of a plain copy ({traffic / 1e9:.1f} GB/s)"
+        share = f"{moved / seconds / traffic:.1%} of a plain copy's memory traffic, {traffic / 1e9:.0f} GB/s"
+        near = f"{distinct(many, batch):,} distinct; {share}"
         rows.append((f"score(), 1M layouts of R1, {name}", f"{rate / 1e6:.2f} M layouts/s", near))
     return rows
 

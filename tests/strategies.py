@@ -16,6 +16,7 @@ def models(draw: st.DrawFn) -> hp.Model:
     heads = draw(st.sampled_from([4, 6, 8, 12]))
     hidden = draw(st.sampled_from([256, 500, 4096]))
     common: dict[str, Any] = {"num_hidden_layers": layers, "num_attention_heads": heads, "hidden_size": hidden}
+    common["tie_word_embeddings"] = draw(st.booleans())
     kind = draw(st.sampled_from(["gqa", "window", "moe", "mla", "mla-no-q-lora"]))
     if kind.startswith("mla"):
         return hp.load_model(

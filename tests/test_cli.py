@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -12,7 +14,7 @@ import pytest
 
 import helixplan as hp
 from helixplan.inputs.catalog import bundled_hardware, bundled_models
-from tests.conftest import Run, llama_config, profile
+from tests.conftest import Run, deepseek_config, llama_config, profile
 
 PLAN = ("plan", "deepseek-r1", "gb200-nvl72", "--context", "1M")
 MAIN = (*PLAN, "--ttl", "20ms")
@@ -146,6 +148,18 @@ MISTAKES = [
     (("estimate", *PLAN[1:], "--batch", "1", "--kvp", "8", "--tpa", "1", "--tpf", "3"), ["tpf 3", "8"]),
     (("estimate", *PLAN[1:], "--batch", "1", "--kvp", "8", "--tpa", "1", "--ep", "3"), ["--ep", "3", "8"]),
     (("estimate", *PLAN[1:], "--batch", "1", "--kvp", "0", "--tpa", "1"), ["--kvp", "0"]),
+    (("estimate", *PLAN[1:], "--batch", "1", "--kvp", "8x", "--tpa", "1"), ["--kvp", "8x"]),
+    (("estimate", *PLAN[1:], "--batch", "1", "--kvp", "8", "--tpa", "1", "--tpf", "0"), ["--tpf", "0"]),
+    (
+        ("estimate", *PLAN[1:], "--batch", "1", "--kvp", "8", "--tpa", "1", "--overlap", "none", "--overlap-chunks", "4"),
+        ["--overlap-chunks", "4"],
+    ),
+    (
+        ("estimate", *PLAN[1:], "--batch", "1", "--kvp", "8", "--tpa", "1", "--overlap", "hop-b", "--overlap-chunks", "1"),
+        ["--overlap-chunks"],
+    ),
+    ((*PLAN[:1], "m" * 300 + ".json", *PLAN[2:]), ["mmm", "too long"]),
+    ((*PLAN[:2], "h" * 5000, *PLAN[3:]), ["hhh", "too long"]),
     (("estimate", *PLAN[1:], "--batch", "1", "--kvp", "1", "--tpa", "1", "--pp", "62"), ["--pp", "62", "61 layers"]),
     (
         ("estimate", "llama-3.1-70b", "rtx-pro-6000", "--context", "1k", "--batch", "1", "--kvp", "2", "--tpa", "8"),
@@ -201,6 +215,8 @@ def test_wrong_usage_exits_2(cli: Run, arguments: tuple[str, ...]) -> None:
         (json.dumps(llama_config(num_key_value_heads=3)), ["num_key_value_heads", "divide"]),
         (json.dumps(llama_config(architectures=["LlamaForCausalLm"])), ["architectures", "LlamaForCausalLM"]),
         (json.dumps(llama_config(intermediate_size=None)), ["intermediate_size", "LlamaForCausalLM"]),
+        (json.dumps(deepseek_config(n_shared_experts=None)), ["n_shared_experts", "missing"]),
+        (json.dumps(llama_config(architectures=["GptOssForCausalLM"], sliding_window=128)), ["layer_types", "missing"]),
         (json.dumps(llama_config(quantization_config={"quant_method": "gptq"})), ["quant_method", "gptq", "--weights"]),
         ('{"a": 1, "a": 2}', ["'a'", "twice"]),
         ("\udcff", ["UTF-8"]),
@@ -241,6 +257,9 @@ def as_toml(data: dict[str, object], place: str = "") -> str:
         ({"kernels__all_to_all__growth": "cubic"}, ["kernels.all_to_all.growth", "cubic", "log2"]),
         ({"kernels__gemm__bf16": None}, ["kernels", "gemm", "bf16"]),
         ({"kernels__inherit": "gb201"}, ["kernels.inherit", "gb201", "gb200-nvl72"]),
+        ({"gpu__flops_per_s__bf16": None}, ["gpu", "flops_per_s must give at least bf16"]),
+        ({"gpu__memory_bytes_per_s": 1e-300}, ["gpu.memory_bytes_per_s.value", "1e-300"]),
+        ({"gpu__memory_bytes_per_s": True}, ["gpu.memory_bytes_per_s.value", "True"]),
     ],
 )
 def test_a_broken_profile_is_refused_by_file_and_key(
@@ -301,10 +320,38 @@ def test_an_output_folder_that_cannot_be_written_is_refused(cli: Run, tmp_path: 
     assert "cannot be written" in done.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("arguments", [MAIN, ("schema", "plan"), ("models", "list")])
+def test_a_result_that_cannot_be_written_is_an_error_in_one_sentence(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "helixplan", *arguments]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert "stdout" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_goes_away_ends_the_program_quietly(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m helixplan {' '.join(MAIN)} --format json 2>err | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, check=False)
+    assert done.returncode == 141
+    assert "Traceback" not in (tmp_path / "err").read_text()
+
+
+@pytest.mark.parametrize("columns", ["0", "20", "40", "200"])
+def test_no_terminal_width_loses_figures(cli: Run, columns: str) -> None:
+    wide = set(cli(*MAIN).stdout.split())
+    assert set(cli(*MAIN, COLUMNS=columns).stdout.split()) >= wide - {"best", "throughput"}
+    shown = "".join(cli("hardware", "show", "gb200-nvl72", COLUMNS=columns).stdout.split())
+    assert "1.987e+11" in shown
+    assert "kernels.overheads.workspace_bytes" in shown or columns != "200"
+
+
 def test_an_infeasible_request_exits_3_with_its_conflict_and_relaxations(cli: Run, tmp_path: Path) -> None:
     done = cli(*PLAN, "--ttl", "1ms", "--format", "json", "--output", "plan.json")
     assert done.returncode == 3
     document = json.loads(done.stdout)
+    jsonschema.validate(document, json.loads(cli("schema", "infeasible").stdout))
     assert document["status"] == "infeasible"
     assert [member["rule"] for member in document["conflict"]] == ["ttl"]
     assert document["relaxations"][0]["change"].startswith("--ttl ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from contextlib import suppress
@@ -43,12 +44,12 @@ def view(renderable: RenderableType) -> None:
     """A rich view to stdout; without a terminal 80 columns wide and plain."""
     from rich.console import Console
 
-    console = Console(highlight=False)
+    buffer = io.StringIO()
+    console = Console(file=buffer, highlight=False, force_terminal=bool(sys.stdout and sys.stdout.isatty()))
     # A narrower terminal wraps lines itself; cutting them to fit would lose figures.
     console.width = max(console.width, COLUMNS)
-    with console.capture() as captured:
-        console.print(renderable)
-    result("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    console.print(renderable)
+    result("\n".join(line.rstrip() for line in buffer.getvalue().splitlines()))
 
 
 def note(text: str) -> None:

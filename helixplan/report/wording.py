@@ -28,7 +28,7 @@ def facts(plan: Plan) -> list[tuple[str, str]]:
     layout, cost, memory, work = plan.layout, plan.cost, plan.memory, plan.workload
     stages = f", in {layout.pp} pipeline stages" if layout.pp > 1 else ""
     lines = [
-        ("GPUs", f"{layout.gpus}{stages} ({layout.family} family)"),
+        ("GPUs", f"{layout.gpus}{stages} ({'no' if layout.family == 'none' else layout.family} family)"),
         ("attention", f"KVP {layout.kvp} x TPA {layout.tpa} x DP {layout.dp}"),
         ("FFN", f"TPF {layout.tpf} x EP {layout.ep}"),
         ("batch", f"{format_count(layout.batch)} concurrent request{'s' if layout.batch > 1 else ''}"),
