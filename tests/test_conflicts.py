@@ -207,6 +207,12 @@ def test_too_few_gpus_name_the_budget_and_what_is_enough(r1: hp.Model, gb200: hp
     assert next(iter(options)).startswith("--max-gpus ")
 
 
+def test_where_two_conflicts_are_as_small_the_users_own_requests_are_named(r1: hp.Model, gb200: hp.Hardware) -> None:
+    """4,000 requests at 1M tokens clash with the TTL, and with memory: the TTL is what the user asked for."""
+    members, _ = conflict_of(r1, gb200, context_tokens=1_000_000, ttl_s=0.02, batch=4000)
+    assert members == ["batch", "ttl"]
+
+
 def test_kv_in_fp8_helps_where_bf16_does_not_fit(llama: hp.Model) -> None:
     h200 = hp.load_hardware("h200-hgx")
     request = {"context_tokens": 700_000, "weight_dtype": "fp8", "kv_dtype": "bf16", "batch": 2}

@@ -138,7 +138,7 @@ def test_the_longest_context_and_the_smallest_share_of_memory_that_work_are_offe
     tokens = round(float(context[:-1]) * {"k": 1e3, "M": 1e6}[context[-1]])
     hp.plan("deepseek-r1", "gb200-nvl72", **(request | {"context_tokens": tokens}))
     with pytest.raises(hp.InfeasibleError):
-        hp.plan("deepseek-r1", "gb200-nvl72", **(request | {"context_tokens": round(tokens * 1.011)}))
+        hp.plan("deepseek-r1", "gb200-nvl72", **(request | {"context_tokens": tokens + 10 ** (len(str(tokens)) - 3)}))
     _, options, _ = relaxed(context_tokens=1000, gpus=16, memory_utilization=0.05)
     share = float(options["--memory-utilization"].change.split()[1])
     hp.plan("deepseek-r1", "gb200-nvl72", context_tokens=1000, gpus=16, memory_utilization=share)

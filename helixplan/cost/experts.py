@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from helixplan.numeric import Amount, Floats, distinct
+from helixplan.numeric import Amount, Floats, ceil_div, distinct
 
 
 @lru_cache(maxsize=8192)
@@ -49,20 +49,34 @@ def active_experts(experts: int, per_token: int, ep: Amount, tokens: Amount) -> 
     sum_{x=0}^{e-1} (1 - Bin(x; e, p)^ep) with Bin the binomial distribution function.
     """
     ep, tokens = np.broadcast_arrays(np.asarray(ep, dtype=float), np.asarray(tokens, dtype=float))
-    if per_token < experts:
-        # Past so many tokens a missed expert is rarer than a float can tell from never, and every batch costs the same.
-        tokens = np.minimum(tokens, np.ceil(np.log(1e-18 / experts) / np.log1p(-per_token / experts)))
-    eps, ep_index = distinct(ep)
-    counts, count_index = distinct(tokens)
-    if eps.size * counts.size <= max(4096, ep.size):
-        table = np.stack([_active_on(experts, per_token, int(p), counts) for p in eps])
-        return np.asarray(table[ep_index, count_index])
+    tokens = np.minimum(tokens, _saturation(experts, per_token))
+    few, index = distinct(ep)
     result = np.empty(ep.shape)
-    for index, p in enumerate(eps):
-        rows = ep_index == index
-        here, back = np.unique(tokens[rows], return_inverse=True)
-        result[rows] = _active_on(experts, per_token, int(p), here)[back]
+    for place, p in enumerate(few.astype(int).tolist()):
+        rows = np.flatnonzero(index == place) if len(few) > 1 else slice(None)
+        mine = tokens[rows]
+        if mine.size > MANY and _saturation(experts, per_token) * ceil_div(experts, p) < LARGEST_TABLE:
+            result[rows] = _table(experts, per_token, p)[mine.astype(np.int64)]
+        else:
+            counts, back = distinct(mine)
+            result[rows] = _active_on(experts, per_token, p, counts)[back]
     return result
+
+
+MANY, LARGEST_TABLE = 64, 500_000
+"""A table of every load pays where so many are asked for, and may hold so many terms."""
+
+
+@lru_cache(maxsize=1024)
+def _saturation(experts: int, per_token: int) -> float:
+    """Tokens past which a missed expert is rarer than a float can tell from never, so that every batch costs the same."""
+    return 1.0 if per_token == experts else math.ceil(math.log(1e-18 / experts) / math.log1p(-per_token / experts))
+
+
+@lru_cache(maxsize=1024)
+def _table(experts: int, per_token: int, ep: int) -> Floats:
+    """A for every number of tokens up to where it no longer changes."""
+    return _active_on(experts, per_token, ep, np.arange(_saturation(experts, per_token) + 1))
 
 
 def _active_on(experts: int, per_token: int, ep: int, tokens: Floats) -> Floats:

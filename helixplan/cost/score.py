@@ -11,7 +11,7 @@ from helixplan.cost.case import Case
 from helixplan.cost.memory import memory_limit
 from helixplan.cost.step import Part, attention_part, ffn_part
 from helixplan.layout import Layouts
-from helixplan.numeric import Bools, Floats, Ints, blocks, distinct_rows
+from helixplan.numeric import Bools, Floats, Ints, blocks, shared_rows
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,14 @@ def score_case(case: Case, layouts: Layouts, batch: int | Ints) -> Scores:
         nothing, none = np.zeros(0), np.zeros(0, dtype=np.int64)
         return Scores(nothing, nothing, memory_limit(case), none, none, none, none)
     one = layouts
-    rows, to_attention = distinct_rows(one.kvp, one.tpa, one.dp, one.pp, one.exchange, one.overlap_chunks, requests)
+    rows, to_attention = shared_rows(one.kvp, one.tpa, one.dp, one.pp, one.exchange, one.overlap_chunks, requests)
     halves = [attention_part(case, one[block], requests[block]) for block in blocks(rows)]
     attention_s, attention_bytes = _columns(halves)
     exchange = np.concatenate([half.exchange for half in halves])
     chunks = np.concatenate([half.chunks for half in halves])
 
     # Sorted by EP and requests first, so that a block asks for few different loads of the experts.
-    rows, to_ffn = distinct_rows(one.ep, requests, one.pp, one.kvp * one.tpa, one.dp, one.tpf)
+    rows, to_ffn = shared_rows(one.ep, requests, one.pp, one.kvp * one.tpa, one.dp, one.tpf)
     ffn_s, ffn_bytes = _columns([ffn_part(case, one[block], requests[block]) for block in blocks(rows)])
 
     return Scores(
