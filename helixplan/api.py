@@ -136,11 +136,11 @@ def check_layouts(case: Case, layouts: Layouts) -> None:
         check_structure(model, layouts.row(int(np.flatnonzero(~sound)[0])))
     if wires.scale_out_bytes_per_s is None and np.any(layouts.gpus > wires.domain_gpus):
         raise InputError(
-            f"{layouts.gpus.max()} GPUs are more than one domain of {case.hardware.name} ({wires.domain_gpus}), "
+            f"{np.max(layouts.gpus)} GPUs are more than one domain of {case.hardware.name} ({wires.domain_gpus}), "
             "and its profile names no scale-out link to price them with",
             field="layout",
         )
     if overlap == "none" and np.any(layouts.overlap_chunks > 1):
         raise InputError(
-            f"got {layouts.overlap_chunks.max()} with overlap none; leave out one of the two", field="overlap_chunks"
+            f"got {np.max(layouts.overlap_chunks)} with overlap none; leave out one of the two", field="overlap_chunks"
         )

@@ -11,6 +11,10 @@ import numpy as np
 from helixplan.numeric import Amount, Floats, ceil_div, distinct
 
 
+MANY, LARGEST_TABLE = 64, 500_000
+"""A table of every load pays where so many are asked for, and may hold so many terms."""
+
+
 @lru_cache(maxsize=8192)
 def expected_largest_normal(ranks: int) -> float:
     """z: the mean of the largest of ``ranks`` standard normal draws; 0 for one.
@@ -61,10 +65,6 @@ def active_experts(experts: int, per_token: int, ep: Amount, tokens: Amount) -> 
             counts, back = distinct(mine)
             result[rows] = _active_on(experts, per_token, p, counts)[back]
     return result
-
-
-MANY, LARGEST_TABLE = 64, 500_000
-"""A table of every load pays where so many are asked for, and may hold so many terms."""
 
 
 @lru_cache(maxsize=1024)
