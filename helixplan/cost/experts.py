@@ -10,7 +10,6 @@ import numpy as np
 
 from helixplan.numeric import Amount, Floats, ceil_div, distinct
 
-
 MANY, LARGEST_TABLE = 64, 500_000
 """A table of every load pays where so many are asked for, and may hold so many terms."""
 
