@@ -63,9 +63,10 @@ class RegressionFound(HelixplanError):  # noqa: N818 - the public name, after wh
 
 
 def did_you_mean(given: str, known: Iterable[str], lead: str = "did you mean") -> str:
-    """``"; did you mean 'x' or 'y'?"``, or nothing where no known name is near."""
+    """``" (did you mean 'x' or 'y'?)"``, or nothing where no known name is near."""
     near = difflib.get_close_matches(given, list(known), n=3, cutoff=0.6)
-    return f"; {lead} {' or '.join(repr(name) for name in near)}{'?' if lead.startswith('did') else ''}" if near else ""
+    mark = "?" if lead.startswith("did") else ""
+    return f" ({lead} {' or '.join(repr(name) for name in near)}{mark})" if near else ""
 
 
 def shown(value: object) -> str:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 import helixplan as hp
-from helixplan.inputs.workload import Request
+from helixplan.inputs.workload import MAX_BATCH, Request
 from helixplan.search.batch import Pairs
 from helixplan.search.optimum import break_ties
 from helixplan.search.solver import HalfRows, smallest_conflict, solve, undominated
 from helixplan.search.space import Halves, Space
+from tests.conftest import llama_config
 from tests.reference import sound_layouts
 
 
@@ -74,6 +75,15 @@ def test_candidates_count_every_layout_at_every_batch_that_fits(gb200: hp.Hardwa
     counted = sum(fitting[layout.gpus_per_stage, layout.dp, layout.pp] for layout in layouts)
     assert plan.proof is not None
     assert plan.proof.candidates == counted
+
+
+def test_the_largest_batch_there_may_be_is_a_candidate() -> None:
+    """A short context leaves room for more requests than a replica may hold; the cap itself counts."""
+    model = hp.load_model(llama_config(num_hidden_layers=1))
+    plan = hp.plan(model, "gb200-nvl72", context_tokens=1, gpus=1, objective="users")
+    assert plan.layout.batch == MAX_BATCH
+    assert plan.proof is not None
+    assert plan.proof.candidates == MAX_BATCH
 
 
 def rows(point: list[int], seconds: list[float], size: list[list[float]]) -> HalfRows:

@@ -178,9 +178,10 @@ class Narrowing:
         low, high = np.zeros(len(keys), dtype=np.int64), np.ones(len(keys), dtype=np.int64)
         growing = keys
         while len(growing):
-            fits = (self._least_bytes(growing, high[growing]) <= self.limit) & (high[growing] < MAX_BATCH)
+            # One past the cap counts as a batch that does not fit, so that the cap itself may.
+            fits = (high[growing] <= MAX_BATCH) & (self._least_bytes(growing, high[growing]) <= self.limit)
             low[growing[fits]] = high[growing[fits]]
-            high[growing[fits]] = np.minimum(high[growing[fits]] * 4, MAX_BATCH)
+            high[growing[fits]] = np.minimum(high[growing[fits]] * 4, MAX_BATCH + 1)
             growing = growing[fits]
         while len(open_ := np.flatnonzero(high - low > 1)):
             middle = (low[open_] + high[open_]) // 2
