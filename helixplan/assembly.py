@@ -208,12 +208,12 @@ def _plan_workload(case: Case, request: Request | None) -> PlanWorkload:
     work, precision = case.workload, case.precision
     dtypes = {part: precision.of(part) for part in ("attention", "dense", "experts", "shared", "router")}
     used = {dtype for part, dtype in dtypes.items() if part in _components(case)}
-    math = {case.attention_math(attention) for _, attention, _ in case.model.attention_kinds}
+    math = {case.machine.attention_math(attention) for _, attention, _ in case.model.attention_kinds}
     return PlanWorkload(
         context_tokens=work.context_tokens,
         weight_dtype=used.pop() if len(used) == 1 else "mixed",
         weight_dtypes=dtypes,
-        kv_dtype=case.kv_dtype,
+        kv_dtype=case.machine.kv_dtype,
         attention_math=math.pop() if len(math) == 1 else "mixed",
         ttl_limit_s=request.ttl_s if request else None,
         objective=request.goal if request else None,

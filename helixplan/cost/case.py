@@ -12,14 +12,14 @@ from helixplan.inputs.workload import BYTES_PER_ELEMENT, Workload
 
 
 @dataclass(frozen=True)
-class Case:
-    """What the cost functions ask about. ``hardware`` already shows the workload's clock.
+class Machine:
+    """What one GPU is asked to do, of whatever model: which kernel runs which dtype, in which arithmetic.
 
     Raises InputError where the workload asks for arithmetic the GPU does not have.
     """
 
-    model: Model
     hardware: Hardware
+    """Already seen through the workload's clock."""
     workload: Workload
     detailed: bool = True
     """Whether timings tell bytes, FLOPs and what binds them, or seconds alone, which is all that a score needs."""
@@ -31,11 +31,6 @@ class Case:
                 f"got {math!r}, but {self.hardware.gpu.name} computes only in {', '.join(flops)}",
                 field="attention_math",
             )
-
-    @cached_property
-    def precision(self) -> WeightPrecision:
-        """The weights' dtypes, component by component."""
-        return self.model.precision.override(self.workload.weight_dtype)
 
     @cached_property
     def kv_dtype(self) -> str:
@@ -73,16 +68,42 @@ class Case:
         runnable = [kernel for kernel in own if kernel.math in flops]
         return runnable or self.hardware.kernels.grouped_gemm["bf16"]
 
+
+@dataclass(frozen=True)
+class Case:
+    """What the cost functions ask about. ``hardware`` already shows the workload's clock.
+
+    Raises InputError where the workload asks for arithmetic the GPU does not have.
+    """
+
+    model: Model
+    hardware: Hardware
+    workload: Workload
+    detailed: bool = True
+    """As a ``Machine``'s."""
+
+    def __post_init__(self) -> None:
+        _ = self.machine
+
+    @cached_property
+    def machine(self) -> Machine:
+        return Machine(self.hardware, self.workload, self.detailed)
+
+    @cached_property
+    def precision(self) -> WeightPrecision:
+        """The weights' dtypes, component by component."""
+        return self.model.precision.override(self.workload.weight_dtype)
+
     def borrowed_kernels(self) -> list[tuple[str, str]]:
         """Dtypes of this model's weights whose kernels are bf16's for want of own constants, and which kernels.
 
         Not int4: its weight-only kernels are taken as bf16's on every system, which the cost model states.
         """
-        borrowed = []
+        borrowed, machine = [], self.machine
         for _, ffn, _ in self.model.ffn_kinds:
             if isinstance(ffn, MoE):
                 dtype = self.precision.experts
-                if self.grouped_kernels(dtype) is self.hardware.kernels.grouped_gemm["bf16"]:
+                if machine.grouped_kernels(dtype) is machine.hardware.kernels.grouped_gemm["bf16"]:
                     borrowed.append((dtype, "experts"))
         parts = {"attention": self.precision.attention}
         for _, ffn, _ in self.model.ffn_kinds:
@@ -90,7 +111,7 @@ class Case:
             if not isinstance(ffn, MoE) or ffn.shared:
                 parts[part] = self.precision.of(part)
         for dtype in parts.values():
-            if self.gemm_kernel(dtype)[0] is self.hardware.kernels.gemm["bf16"]:
+            if machine.gemm_kernel(dtype)[0] is machine.hardware.kernels.gemm["bf16"]:
                 borrowed.append((dtype, "GEMMs"))
         return [pair for pair in dict.fromkeys(borrowed) if pair[0] not in ("bf16", "int4")]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from helixplan.cost.case import Case
+from helixplan.cost.case import Machine
 from helixplan.cost.roofline import MICRO
 from helixplan.cost.timing import Timing
 from helixplan.inputs.hardware import Collective
@@ -21,7 +21,7 @@ from helixplan.numeric import Amount
 class Fabric:
     """The links as one replica sees them: ``gpus`` is the replica's size, one entry a layout."""
 
-    case: Case
+    machine: Machine
     gpus: Amount
 
     def link(self, reach: Amount) -> Amount:
@@ -30,7 +30,7 @@ class Fabric:
         Groups start at multiples of their reach, so they do where the replica fits a domain or the reach divides it. Where a
         profile has no scale-out link a rule refuses such replicas; the fast link stands in so that they can be spoken of.
         """
-        wires = self.case.hardware.interconnect
+        wires = self.machine.hardware.interconnect
         if np.all(np.asarray(self.gpus) <= wires.domain_gpus):
             return wires.domain_bytes_per_s
         shares = wires.domain_gpus / np.asarray(reach, dtype=float)
@@ -54,18 +54,18 @@ def _collective(kernel: Collective, ranks: Amount, wire: Amount, link: Amount) -
 
 def all_to_all(fabric: Fabric, ranks: Amount, reach: Amount, wire: Amount) -> Timing:
     """``wire``: the bytes a rank sends."""
-    return _collective(fabric.case.hardware.kernels.all_to_all, ranks, wire, fabric.link(reach))
+    return _collective(fabric.machine.hardware.kernels.all_to_all, ranks, wire, fabric.link(reach))
 
 
 def all_gather(fabric: Fabric, ranks: Amount, reach: Amount, contribution: Amount) -> Timing:
     """Every rank's ``contribution`` bytes to every other rank."""
     wire = (np.asarray(ranks) - 1) * contribution
-    return _collective(fabric.case.hardware.kernels.all_gather, ranks, wire, fabric.link(reach))
+    return _collective(fabric.machine.hardware.kernels.all_gather, ranks, wire, fabric.link(reach))
 
 
 def all_reduce(fabric: Fabric, ranks: Amount, reach: Amount, size: Amount) -> Timing:
     """The sum of every rank's ``size`` bytes, to all: in one shot, or in two (fewer bytes, a longer start), as is cheaper."""
-    kernel, link = fabric.case.hardware.kernels.all_reduce, fabric.link(reach)
+    kernel, link = fabric.machine.hardware.kernels.all_reduce, fabric.link(reach)
     ranks = np.asarray(ranks, dtype=float)
     start = (kernel.floor_us + kernel.growth_us * np.log2(ranks)) * MICRO
 
@@ -80,7 +80,7 @@ def all_reduce(fabric: Fabric, ranks: Amount, reach: Amount, size: Amount) -> Ti
 def pipeline_hop(fabric: Fabric, reach: Amount, size: Amount) -> Timing:
     """Handing ``size`` bytes to the next stage."""
     network_s = size / fabric.link(reach)
-    hop = fabric.case.hardware.kernels.overheads.pipeline_hop_us * MICRO
+    hop = fabric.machine.hardware.kernels.overheads.pipeline_hop_us * MICRO
     return Timing(hop + network_s, wire_bytes=size, network_s=network_s)
 
 

@@ -101,7 +101,7 @@ def attention_memory(shares: Shares, exchange: Amount, loads: list[StageLoad]) -
         held = shares.heads(attention)
         up = np.where(np.asarray(exchange) == VALUE, held.query, held.output)
         weights = _gemm_bytes(shares, attention.gemms(hidden, held.query, held.kv, held.output, up))
-        cache = shares.cached_requests * held.tokens * held.kv * attention.kv_elements_per_head * case.kv_bytes
+        cache = shares.cached_requests * held.tokens * held.kv * attention.kv_elements_per_head * case.machine.kv_bytes
         a_layer.append(Memory(weights_bytes=weights, kv_cache_bytes=cache))
     return [_stage(buffers, a_layer, load.attention) for load in loads]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from helixplan.cost.case import Case
+from helixplan.cost.case import Machine
 from helixplan.cost.timing import Timing
 from helixplan.inputs.hardware import LatentAttentionKernel
 from helixplan.inputs.model import Attention, Gemm, LatentAttention
@@ -20,13 +20,13 @@ SPLIT_TOKENS = 512
 """A split-KV attention kernel cuts a request's cache no finer than this many tokens."""
 
 
-def gemm(case: Case, requests: Amount, matrix: Gemm, dtype: str) -> Timing:
+def gemm(machine: Machine, requests: Amount, matrix: Gemm, dtype: str) -> Timing:
     """``requests`` rows times a weight matrix of ``dtype``: t0 + hypot(roof/e, c k/1024).
 
     Bytes are weights, inputs and outputs once each.
     """
-    kernel, math = case.gemm_kernel(dtype)
-    gpu = case.hardware.gpu
+    kernel, math = machine.gemm_kernel(dtype)
+    gpu = machine.hardware.gpu
     moved = matrix.elements * BYTES_PER_ELEMENT[dtype] + matrix.heads * requests * (matrix.k + matrix.n) * ACTIVATION_BYTES
     flops = 2.0 * requests * matrix.elements
     memory_s, compute_s = moved / gpu.memory_bytes_per_s, flops / gpu.flops_per_s[math]
@@ -34,30 +34,30 @@ def gemm(case: Case, requests: Amount, matrix: Gemm, dtype: str) -> Timing:
     reduction = kernel.reduction_us * MICRO * matrix.k / 1024
     # np.hypot guards against overflow that cannot happen here, at five times the time.
     seconds = kernel.floor_us * MICRO + np.sqrt((roof / kernel.efficiency) ** 2 + reduction**2)
-    if not case.detailed:
+    if not machine.detailed:
         return Timing(seconds)
     return Timing(seconds, moved, flops, memory_s=memory_s / kernel.efficiency, compute_s=compute_s / kernel.efficiency)
 
 
 def grouped_gemm(
-    case: Case, active: Amount, pairs: Amount, expert_elements: Amount, hidden: int, share: Amount, dtype: str
+    machine: Machine, active: Amount, pairs: Amount, expert_elements: Amount, hidden: int, share: Amount, dtype: str
 ) -> Timing:
     """The routed experts of a GPU: ``active`` of them read, ``pairs`` token-expert pairs computed, the fastest kernel run.
 
     t0 + max(bytes/(e BW), flops/(f peak)) + a active. Bytes are the active experts' weights and each pair's input, two
     intermediates in, one out, and output; ``share`` is the width of an expert's slice.
     """
-    gpu = case.hardware.gpu
+    gpu = machine.hardware.gpu
     activations = pairs * (2 * hidden + 3 * share) * ACTIVATION_BYTES
     moved = active * expert_elements * BYTES_PER_ELEMENT[dtype] + activations
     flops = 2.0 * pairs * expert_elements
     best: Timing | None = None
-    for kernel in case.grouped_kernels(dtype):
+    for kernel in machine.grouped_kernels(dtype):
         memory_s = moved / (kernel.memory_efficiency * gpu.memory_bytes_per_s)
         compute_s = flops / (kernel.math_efficiency * gpu.flops_per_s[kernel.math])
         seconds = (kernel.floor_us + kernel.expert_us * active) * MICRO + np.maximum(memory_s, compute_s)
         timing = Timing(seconds)
-        if case.detailed:
+        if machine.detailed:
             timing = Timing(seconds, moved, flops, memory_s=memory_s, compute_s=compute_s)
         best = timing if best is None else best.or_cheaper(timing)
     assert best is not None  # the profile's schema asks for at least bf16's kernel
@@ -65,7 +65,7 @@ def grouped_gemm(
 
 
 def attention_core(
-    case: Case, attention: Attention, requests: Amount, tokens: Amount, query_heads: Amount, kv_heads: Amount
+    machine: Machine, attention: Attention, requests: Amount, tokens: Amount, query_heads: Amount, kv_heads: Amount
 ) -> tuple[float, Timing]:
     """One layer's attention over a GPU's shard of the cache: (floor in seconds, what comes on top of it).
 
@@ -77,9 +77,9 @@ def attention_core(
     the most of any batch up to this one (docs/cost-model.md, "Order in batch"). Up to ``peak`` requests ns is constant and the
     time rises; past it the time is convex; so the most is at ``peak`` or at the end.
     """
-    kernel, gpu = case.attention_kernel(attention), case.hardware.gpu
-    math = case.attention_math(attention)
-    kv = tokens * kv_heads * attention.kv_elements_per_head * case.kv_bytes
+    kernel, gpu = machine.attention_kernel(attention), machine.hardware.gpu
+    math = machine.attention_math(attention)
+    kv = tokens * kv_heads * attention.kv_elements_per_head * machine.kv_bytes
     if isinstance(attention, LatentAttention):
         width = 2 * attention.kv_rank + attention.rope_dim
         flops = 2.0 * query_heads * tokens * width
@@ -105,7 +105,7 @@ def attention_core(
         return a_request * batch + kernel.split_us * MICRO * splits
 
     seconds = np.maximum(at(requests), at(peak))
-    if not case.detailed:
+    if not machine.detailed:
         return kernel.floor_us * MICRO, Timing(seconds)
     scale = requests * factor
     return kernel.floor_us * MICRO, Timing(
@@ -113,16 +113,16 @@ def attention_core(
     )
 
 
-def merge(case: Case, requests: Amount, query_heads: Amount, output_heads: Amount, width: int) -> Timing:
+def merge(machine: Machine, requests: Amount, query_heads: Amount, output_heads: Amount, width: int) -> Timing:
     """Folding the partial outputs by their log-sum-exps: every partial read once, the result written once."""
-    kernel, bandwidth = case.hardware.kernels.overheads, case.hardware.gpu.memory_bytes_per_s
+    kernel, bandwidth = machine.hardware.kernels.overheads, machine.hardware.gpu.memory_bytes_per_s
     partials = requests * query_heads * (width * ACTIVATION_BYTES + 4)
     moved = partials + requests * output_heads * width * ACTIVATION_BYTES
     memory_s = moved / bandwidth
     seconds = kernel.merge_us * MICRO + memory_s
-    return Timing(seconds, moved, memory_s=memory_s) if case.detailed else Timing(seconds)
+    return Timing(seconds, moved, memory_s=memory_s) if machine.detailed else Timing(seconds)
 
 
-def small_kernels(case: Case, count: int) -> Timing:
+def small_kernels(machine: Machine, count: int) -> Timing:
     """Norms, rotary, KV append, activation: launches, whose bytes are left out."""
-    return Timing(case.hardware.kernels.overheads.small_kernel_us * MICRO * count)
+    return Timing(machine.hardware.kernels.overheads.small_kernel_us * MICRO * count)

@@ -101,7 +101,7 @@ class Shares:
 
     @cached_property
     def fabric(self) -> Fabric:
-        return Fabric(self.case, self.gpus)
+        return Fabric(self.case.machine, self.gpus)
 
     def heads(self, attention: Attention) -> Heads:
         """A layer with a sliding window keeps the whole window on every KVP rank and splits its heads over the group instead."""

@@ -107,11 +107,11 @@ def ffn_part(case: Case, layouts: Layouts, batch: Amount) -> Part:
     for name, ffn, layers in case.model.ffn_kinds:
         timings = _moe_phases(shares, ffn) if isinstance(ffn, MoE) else _dense_phases(shares, ffn)
         phases += [Phase(p, name if several else None, len(layers), t.times(float(len(layers)))) for p, t in timings.items()]
-    small = small_kernels(case, SMALL_KERNELS_A_LAYER).times(float(case.model.layers))
+    small = small_kernels(case.machine, SMALL_KERNELS_A_LAYER).times(float(case.model.layers))
     phases.append(Phase("small", None, case.model.layers, small))
     excess = _uneven_stages(shares, phases)
     head = Gemm("head", case.model.hidden, ceil_div(case.model.vocabulary, shares.stage))
-    phases.append(Phase("head", None, 1, gemm(case, shares.stage_requests, head, "bf16")))
+    phases.append(Phase("head", None, 1, gemm(case.machine, shares.stage_requests, head, "bf16")))
     hops = pipeline_hop(shares.fabric, shares.gpus, shares.stage_requests * case.model.hidden * ACTIVATION_BYTES)
     excess = replace(excess, timing=excess.timing + hops.times(np.where(shares.pp > 1, shares.pp, 0.0)))
     phases += [excess, Phase("step", None, 1, Timing(case.workload.step_overhead_s))]
@@ -170,7 +170,7 @@ def _projection_phases(shares: Shares) -> list[Phase]:
 
 
 def _gemm(shares: Shares, matrix: Gemm) -> Timing:
-    return gemm(shares.case, shares.group_requests, matrix, shares.case.precision.of(matrix.component))
+    return gemm(shares.case.machine, shares.group_requests, matrix, shares.case.precision.of(matrix.component))
 
 
 def _core_phases(shares: Shares, exchange: Ints) -> tuple[list[Phase], Floats]:
@@ -179,7 +179,7 @@ def _core_phases(shares: Shares, exchange: Ints) -> tuple[list[Phase], Floats]:
     chunks = np.ones(len(shares.layouts))
     for group, attention, held, layers in _kinds(shares):
         timings = {}
-        floor, core = attention_core(shares.case, attention, shares.group_requests, held.tokens, held.query, held.kv)
+        floor, core = attention_core(shares.case.machine, attention, shares.group_requests, held.tokens, held.query, held.kv)
         if attention.window is None:
             exposed, merged, chunks = _exchange(shares, attention, held, exchange, floor, core)
             timings = {"attention.exchange": exposed, "attention.merge": merged}
@@ -212,7 +212,7 @@ def _exchange(
     together = overlapped(floor, core.seconds, exchange_floor, sent.network_s, handover, chunks)
     exposed = np.where(shares.kvp > 1, together - (floor * chunks + core.seconds), 0.0)
     timing = replace(sent, seconds=exposed, network_s=np.minimum(sent.network_s, exposed))
-    merged = merge(shares.case, shares.group_requests, held.query, held.output, width)
+    merged = merge(shares.case.machine, shares.group_requests, held.query, held.output, width)
     return timing, merged.times(np.where(shares.kvp > 1, 1.0, 0.0)), chunks
 
 
@@ -246,8 +246,8 @@ def _moe_phases(shares: Shares, moe: MoE) -> dict[str, Timing]:
     weights, share = moe.expert_elements(hidden, shares.tpf), ceil_div(moe.width, shares.tpf)
     router = moe.router(hidden)
     timings = {
-        "ffn.router": gemm(case, tokens, router, case.precision.of(router.component)),
-        "ffn.experts": grouped_gemm(case, active, most, weights, hidden, share, case.precision.experts),
+        "ffn.router": gemm(case.machine, tokens, router, case.precision.of(router.component)),
+        "ffn.experts": grouped_gemm(case.machine, active, most, weights, hidden, share, case.precision.experts),
     }
     if moe.shared:
         timings["ffn.shared"] = _sharded(shares, moe.shared, "shared")
@@ -260,7 +260,7 @@ def _sharded(shares: Shares, ffn: FFN, component: str) -> Timing:
     assert isinstance(ffn, DenseFFN)
     case, total = shares.case, Timing()
     for matrix in ffn.gemms(case.model.hidden, shares.ffn_group, component=component):
-        total += gemm(case, shares.stage_requests, matrix, case.precision.of(component))
+        total += gemm(case.machine, shares.stage_requests, matrix, case.precision.of(component))
     return total
 
 

@@ -106,7 +106,7 @@ def _narrower(case: Case, request: Request) -> Iterator[tuple[str, Case, Request
     dtypes = [dtype for dtype, math_dtype in (("fp8", "fp8"), ("nvfp4", "fp4")) if math_dtype in case.hardware.gpu.flops_per_s]
     widest = max(BYTES_PER_ELEMENT[case.precision.of(part)] for part in ("attention", "dense", "experts", "shared"))
     for dtype in dtypes:
-        if BYTES_PER_ELEMENT[dtype] < case.kv_bytes:
+        if BYTES_PER_ELEMENT[dtype] < case.machine.kv_bytes:
             yield f"--kv {dtype}", replace(case, workload=replace(case.workload, kv_dtype=dtype)), request
         if BYTES_PER_ELEMENT[dtype] < widest:
             yield f"--weights {dtype}", replace(case, workload=replace(case.workload, weight_dtype=dtype)), request
