@@ -9,6 +9,7 @@ from helixplan.cost.case import Case
 from helixplan.cost.memory import attention_memory, ffn_memory, memory_limit, stage_loads
 from helixplan.cost.shares import Shares
 from helixplan.cost.step import COMMUNICATION, PHASE_ORDER, Phase, attention_part, ffn_part
+from helixplan.cost.timing import Timing
 from helixplan.inputs.model import MoE
 from helixplan.inputs.workload import Request
 from helixplan.layout import (
@@ -68,6 +69,7 @@ def evaluate(case: Case, layout: Layout, batch: int) -> Evaluated:
     ideal, same = case.ideal(), Layouts.of(resolved)
     ideal_s = attention_part(ideal, same, batch).seconds[0] + ffn_part(ideal, same, batch).seconds[0]
     phases = _merged(attention.phases + ffn.phases)
+    error, share = _constants_error(case, attention.phases + ffn.phases, ttl)
     stages = [one + other for one, other in zip(attention.memory, ffn.memory, strict=True)]
     held = max(stages, key=lambda kind: _one(kind.total_bytes))
     total, limit = _one(held.total_bytes), memory_limit(case)
@@ -77,6 +79,8 @@ def evaluate(case: Case, layout: Layout, batch: int) -> Evaluated:
         PlanCost(
             ttl_s=ttl,
             ttl_ideal_s=float(ideal_s),
+            constants_error=error,
+            constants_error_share=share,
             tokens_per_s_per_user=1 / ttl,
             tokens_per_s_per_gpu=batch / (ttl * layout.gpus),
             exposed_communication_s=sum(phase.seconds for phase in phases if phase.name in COMMUNICATION),
@@ -92,6 +96,15 @@ def evaluate(case: Case, layout: Layout, batch: int) -> Evaluated:
             fits=total <= limit,
         ),
     )
+
+
+def _constants_error(case: Case, phases: list[Phase], ttl: float) -> tuple[float | None, float | None]:
+    """(median error of the constants weighted by time, share of the TTL that was so tested), where the profile's own are used."""
+    if case.workload.clock != 1 or not case.hardware.kernels.calibrated:
+        return None, None
+    whole = sum((phase.timing for phase in phases), Timing())
+    backed = _one(whole.backed_s)
+    return (_one(whole.error_s) / backed, backed / ttl) if backed else (None, None)
 
 
 def _one(value: Any) -> float:

@@ -103,6 +103,11 @@ class PlanCost(_Part):
     ttl_ideal_s: Number
     tokens_per_s_per_user: Number
     tokens_per_s_per_gpu: Number
+    constants_error: float | None = None
+    """The median error of the kernel constants on measurements they were not fitted to, weighted by the time they make up.
+    None where the constants are another system's, or under any clock but the measured one."""
+    constants_error_share: float | None = None
+    """The share of the TTL whose constants were so tested."""
     exposed_communication_s: Number
     phases: list[PlanPhase]
 

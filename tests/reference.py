@@ -70,10 +70,14 @@ class Step:
         if dtype in ("fp4", "nvfp4", "mxfp4") and "nvfp4" in self.k.gemm and "fp4" in self.peak:
             kernel, math_dtype = self.k.gemm["nvfp4"], "fp4"
         size = heads * (k * n * BYTES[dtype] + m * k * 2 + m * n * 2)
-        roof = max(size / self.bw, 2 * m * k * n * heads / self.peak[math_dtype])
-        return self.s * kernel.floor_us * US + math.hypot(
-            roof / self.eff(kernel.efficiency), self.s * kernel.reduction_us * US * k / 1024
-        )
+        tile = 1 + self.s * (kernel.row_tile - 1)
+        compute = 2 * math.ceil(m / tile) * tile * k * n * heads / self.peak[math_dtype]
+        roof = max(size / self.bw / self.eff(kernel.efficiency), compute / self.eff(kernel.math_efficiency or kernel.efficiency))
+        parts = 1.0
+        if kernel.split_k:
+            blocks = up(m, 128) * up(n, 128) * heads
+            parts = max(1.0, min(k / kernel.split_k, max(1.0, self.h.gpu.sms / blocks)))
+        return self.s * kernel.floor_us * US + math.hypot(roof, self.s * kernel.reduction_us * US * k / 1024 / parts)
 
     def link(self, reach: int) -> float:
         wires = self.h.interconnect
@@ -110,19 +114,22 @@ class Step:
         else:
             kv = tokens * 2 * kvh * a.head_dim * BYTES[self.kv]
             rest, flops = 2 * q * a.head_dim * 2, 4 * q * tokens * a.head_dim
-        roof = max(
-            (kv + rest) / (self.eff(c.memory_efficiency) * self.bw), flops / (self.eff(c.math_efficiency) * self.peak[arithmetic])
-        )
-        one = roof
-        if latent:
+        read = (kv + rest) / (self.eff(c.memory_efficiency) * self.bw)
+        if not latent:
+            read *= 1 + self.s * (c.head_dim_factors.get(str(a.head_dim), 1.0) - 1)
+        roof = max(read, flops / (self.eff(c.math_efficiency) * self.peak[arithmetic]))
+        if not latent:
+            one = math.hypot(roof, self.s * c.kv_head_us * US * kvh / 1024 * (a.head_dim / 128) ** 0.5)
+        else:
             one = roof * (1 + self.s * (c.factor_at_32_heads - 1) if q == 32 else 1) + self.s * c.head_us * US * q / 1024
 
         def at(requests: float) -> float:
-            splits = max(1.0, min(tokens / 512, self.h.gpu.sms / (requests * kvh))) - 1
+            splits = math.log2(max(1.0, min(tokens / 512, self.h.gpu.sms / (requests * kvh))))
             return one * requests + self.s * c.split_us * US * splits
 
         turn = min(max(1.0, self.h.gpu.sms * 512 / (tokens * kvh)), self.h.gpu.sms / kvh, b)
-        return self.s * c.floor_us * US, max(at(b), at(max(1.0, turn)), at(1))
+        chain = self.s * c.chain_us * US * tokens / 1024 if latent else 0.0
+        return self.s * c.floor_us * US, max(at(b), at(max(1.0, turn)), at(1), chain)
 
     def hop_b(self, a0: float, A: float, x0: float, X: float, c: int) -> float:
         sync = self.s * self.k.overheads.chunk_handover_us * US
@@ -223,7 +230,7 @@ class Step:
         weights = 3 * self.m.hidden * share
         size = active * weights * BYTES[dtype] + pairs * (2 * self.m.hidden + 3 * share) * 2
         return min(
-            self.s * US * (c.floor_us + c.expert_us * active)
+            self.s * US * (c.floor_us + c.expert_us * active + c.token_us * self.bm)
             + max(
                 size / (self.eff(c.memory_efficiency) * self.bw),
                 2 * pairs * weights / (self.eff(c.math_efficiency) * self.peak[c.math]),

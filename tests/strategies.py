@@ -48,11 +48,19 @@ def systems(draw: st.DrawFn) -> hp.Hardware:
         "gpu__memory_bytes_per_s": draw(st.sampled_from([1e11, 2e12, 8e12])),
         "domain__bytes_per_s": draw(st.sampled_from([1e10, 9e11])),
         "kernels__attention__fp8__split_us": draw(st.sampled_from([0.0, 0.136, 40.0])),
+        "kernels__attention__fp8__kv_head_us": draw(st.sampled_from([0.0, 30.0])),
+        "kernels__attention__fp8__head_dim_factors": draw(st.sampled_from([{}, {"64": 3.0, "128": 0.7}])),
+        "kernels__latent_attention__fp8__chain_us": draw(st.sampled_from([0.0, 90.0])),
+        "kernels__gemm__fp8__math_efficiency": draw(st.sampled_from([0.2, 0.9])),
+        "kernels__gemm__fp8__split_k": draw(st.sampled_from([None, 100.0, 700.0])),
+        "kernels__gemm__fp8__row_tile": draw(st.sampled_from([1.0, 16.0])),
         "kernels__overheads__chunk_handover_us": draw(st.sampled_from([0.0, 2.0])),
     }
     if draw(st.booleans()):
         changes["scale_out"] = None
-    return hp.load_hardware(profile(**changes))
+    data = profile(**{name: value for name, value in changes.items() if value is not None or name == "scale_out"})
+    data["kernels"]["grouped_gemm"]["fp8"][0]["token_us"] = draw(st.sampled_from([0.0, 5.0]))
+    return hp.load_hardware(data)
 
 
 def contexts() -> st.SearchStrategy[int]:

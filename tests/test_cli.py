@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -104,7 +105,7 @@ def test_views_are_plain_text_at_80_columns_in_a_pipe(cli: Run, output_format: s
 
 
 def test_an_uncalibrated_system_says_so(cli: Run) -> None:
-    done = cli("plan", "llama-3.1-70b", "a100-hgx", "--context", "100k")
+    done = cli("plan", "llama-3.1-70b", "mi300x", "--context", "100k")
     assert done.returncode == 0
     assert "uncalibrated" in done.stderr
     assert "uncalibrated" in done.stdout
@@ -233,9 +234,10 @@ def test_a_broken_model_file_is_refused_by_file_and_key(cli: Run, tmp_path: Path
 
 def as_toml(data: dict[str, object], place: str = "") -> str:
     """Enough TOML for a profile."""
-    own = "".join(f"{k} = {json.dumps(v)}\n" for k, v in data.items() if not isinstance(v, dict | list))
+    own = "".join(f"{json.dumps(k)} = {json.dumps(v)}\n" for k, v in data.items() if not isinstance(v, dict | list))
     text = (f"[{place}]\n" if place else "") + own
-    for key, value in data.items():
+    for name, value in data.items():
+        key = name if re.fullmatch(r"\w+", name) else json.dumps(name)
         path = f"{place}.{key}" if place else key
         if isinstance(value, dict):
             text += as_toml(value, path)

@@ -39,6 +39,20 @@ ORDER = [
     "search.optimum",
     "search.infeasible",
     "search.relief",
+    "evidence.measurements",
+    "evidence.predict",
+    "evidence.silicon",
+    "evidence.fitting",
+    "evidence.calibrate",
+    "evidence.profiles",
+    "evidence.validate",
+    "evidence.published",
+    "evidence.gpu.kernels",
+    "evidence.gpu.bench",
+    "evidence.gpu.checks",
+    "evidence.gpu.sweeps",
+    "evidence.gpu.collectives",
+    "evidence.gpu",
     "plans",
     "assembly",
     "api",
@@ -48,7 +62,10 @@ ORDER = [
     "cli.options",
     "cli.files",
     "cli.show",
+    "cli.progress",
     "cli.catalogs",
+    "cli.calibrate",
+    "cli.validate",
     "cli.estimate",
     "cli.plan",
     "cli",
@@ -86,7 +103,7 @@ def imported(tree: ast.Module) -> set[str]:
 
 
 def test_every_module_has_its_place() -> None:
-    packages = {"__init__", "inputs", "cost", "search", "report"}
+    packages = {"__init__", "inputs", "cost", "search", "evidence", "report"}
     assert set(modules()) - packages == {*ORDER}
 
 

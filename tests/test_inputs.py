@@ -123,7 +123,9 @@ def test_every_number_of_a_profile_has_a_source(name: str) -> None:
             numbers = [k for k, v in value.items() if isinstance(v, int | float) and not isinstance(v, bool)]
             assert not numbers or value.get("source"), path
             for key, inner in value.items():
-                check(inner, f"{path}.{key}")
+                # A table's own source speaks for the factors and the tests inside it.
+                if key not in ("head_dim_factors", "evidence"):
+                    check(inner, f"{path}.{key}")
         if isinstance(value, list):
             for inner in value:
                 check(inner, path)
@@ -131,7 +133,7 @@ def test_every_number_of_a_profile_has_a_source(name: str) -> None:
     check(data, name)
     hardware = hp.load_hardware(name)
     assert hardware.name == name
-    assert (hardware.calibration_note is None) == (name in ("gb200-nvl72", "b200-hgx", "h200-hgx"))
+    assert (hardware.calibration_note is None) == (name not in ("gb300-nvl72", "mi300x"))
 
 
 def test_an_inheriting_profile_takes_the_constants_and_may_change_some() -> None:
@@ -140,15 +142,6 @@ def test_an_inheriting_profile_takes_the_constants_and_may_change_some() -> None
     data = tomllib.loads((ROOT / "hardware_profiles" / "gb300-nvl72.toml").read_text())
     data["kernels"]["overheads"] = profile()["kernels"]["overheads"] | {"merge_us": 7.0}
     assert hp.load_hardware(data).kernels.overheads.merge_us == 7.0
-
-
-def test_gb200s_constants_are_the_fitted_ones(gb200: hp.Hardware) -> None:
-    kernels = gb200.kernels
-    latent = kernels.latent_attention["fp8"]
-    assert (latent.floor_us, latent.memory_efficiency, latent.head_us, latent.split_us) == (10.6, 0.813, 0.69, 0.146)
-    assert (kernels.gemm["fp8"].floor_us, kernels.gemm["fp8"].efficiency, kernels.gemm["fp8"].reduction_us) == (5.3, 0.72, 0.77)
-    assert (kernels.all_to_all.floor_us, kernels.all_to_all.growth_us, kernels.all_to_all.link_efficiency) == (11.3, 0.47, 0.62)
-    assert (kernels.all_reduce.floor_us, kernels.all_reduce.link_efficiency, kernels.all_reduce.two_shot_us) == (3.8, 0.58, 12)
 
 
 def test_the_ideal_clock_has_no_floors_and_full_efficiency(gb200: hp.Hardware) -> None:

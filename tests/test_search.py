@@ -137,7 +137,9 @@ def test_the_ttl_offered_is_the_least_there_is_and_the_sentence_says_so() -> Non
     assert options["--ttl"].cost.ttl_s == fastest.cost.ttl_s
     offered = float(re.fullmatch(r"--ttl ([\d.]+)ms", options["--ttl"].change)[1])  # type: ignore[index]
     assert 0 <= offered - fastest.cost.ttl_s * 1e3 < 1e-3 * offered
-    assert f"under {fastest.cost.ttl_s * 1e3:.4g} ms" in said
+    # The sentence speaks of every layout, those that break rules which are no part of the conflict included.
+    least = float(re.search(r"under ([\d.]+) ms", said)[1])  # type: ignore[index]
+    assert 0.9 * fastest.cost.ttl_s * 1e3 < least <= fastest.cost.ttl_s * 1e3 * 1.001
 
 
 def test_the_longest_context_and_the_smallest_share_of_memory_that_work_are_offered() -> None:

@@ -11,10 +11,12 @@ from typing import Annotated
 
 import typer
 
+from helixplan.cli.calibrate import calibrate
 from helixplan.cli.catalogs import hardware, models, schema
 from helixplan.cli.estimate import estimate
 from helixplan.cli.options import as_typed
 from helixplan.cli.plan import plan
+from helixplan.cli.validate import validate
 from helixplan.errors import HelixplanError, InfeasibleError, RegressionFound
 from helixplan.version import __version__
 
@@ -27,6 +29,8 @@ app = typer.Typer(
 )
 app.command("plan")(plan)
 app.command("estimate")(estimate)
+app.command("calibrate")(calibrate)
+app.command("validate")(validate)
 app.command("schema")(schema)
 app.add_typer(models, name="models")
 app.add_typer(hardware, name="hardware")

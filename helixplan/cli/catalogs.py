@@ -151,15 +151,7 @@ def _table(rows: list[dict[str, Any]], names: Sequence[str], left: int, output_f
     if output_format is options.Format.JSON:
         show.result(json.dumps(rows, indent=2, sort_keys=True))
         return
-    cells = [[str(row[name]) for name in names] for row in rows]
-    if output_format is options.Format.MARKDOWN:
-        from helixplan.report.markdown import table
-
-        show.result(table(names, cells))
-    else:
-        from helixplan.report.terminal import columns
-
-        show.view(columns(names, cells, left=left))
+    show.table(names, [[str(row[name]) for name in names] for row in rows], left, output_format)
 
 
 def _record(record: dict[str, Any], output_format: options.Format) -> None:

@@ -12,6 +12,8 @@ from helixplan.cli.options import Format
 from helixplan.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import RenderableType
 
     from helixplan.errors import InfeasibleError
@@ -50,6 +52,40 @@ def view(renderable: RenderableType) -> None:
     console.width = max(console.width, COLUMNS)
     console.print(renderable)
     result("\n".join(line.rstrip() for line in buffer.getvalue().splitlines()))
+
+
+def table(names: Sequence[str], rows: Sequence[Sequence[str]], left: int, output_format: Format) -> None:
+    """Rows of cells as a table of the terminal or of markdown; the first ``left`` columns hold words."""
+    if output_format is Format.MARKDOWN:
+        from helixplan.report.markdown import table as markdown_table
+
+        result(markdown_table(names, rows))
+    else:
+        from helixplan.report.terminal import columns
+
+        view(columns(names, rows, left=left))
+
+
+def heading(text: str, output_format: Format) -> None:
+    """A line over what follows."""
+    if output_format is Format.MARKDOWN:
+        result(f"### {text}\n")
+    else:
+        from rich.text import Text
+
+        view(Text(text, style="bold"))
+
+
+def records(rows: Sequence[tuple[str, str]], output_format: Format) -> None:
+    """Names and what is said of them."""
+    if output_format is Format.MARKDOWN:
+        from helixplan.report.markdown import table as markdown_table
+
+        result(markdown_table(("", ""), rows))
+    else:
+        from helixplan.report.terminal import pairs
+
+        view(pairs(rows))
 
 
 def note(text: str) -> None:

@@ -49,7 +49,8 @@ def _collective(kernel: Collective, ranks: Amount, wire: Amount, link: Amount) -
     ramp = kernel.ramp_us * wire / (wire + kernel.ramp_bytes)
     network_s = wire / (kernel.link_efficiency * link)
     seconds = (kernel.floor_us + kernel.growth_us * growth + ramp) * MICRO + network_s
-    return _only_groups(ranks, Timing(seconds, wire_bytes=wire, network_s=network_s))
+    timing = Timing(seconds, wire_bytes=wire, network_s=network_s)
+    return _only_groups(ranks, timing.judged(kernel.median_error))
 
 
 def all_to_all(fabric: Fabric, ranks: Amount, reach: Amount, wire: Amount) -> Timing:
@@ -74,7 +75,7 @@ def all_reduce(fabric: Fabric, ranks: Amount, reach: Amount, size: Amount) -> Ti
         return Timing(start + extra_us * MICRO + network_s, wire_bytes=wire, network_s=network_s)
 
     one, two = shot(size * (ranks - 1), 0.0), shot(2 * size * (ranks - 1) / ranks, kernel.two_shot_us)
-    return _only_groups(ranks, one.or_cheaper(two))
+    return _only_groups(ranks, one.or_cheaper(two).judged(kernel.median_error))
 
 
 def pipeline_hop(fabric: Fabric, reach: Amount, size: Amount) -> Timing:

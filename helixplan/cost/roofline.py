@@ -11,54 +11,62 @@ import numpy as np
 from helixplan.cost.case import Machine
 from helixplan.cost.timing import Timing
 from helixplan.inputs.hardware import LatentAttentionKernel
-from helixplan.inputs.model import Attention, Gemm, LatentAttention
+from helixplan.inputs.model import Attention, Expert, Gemm, LatentAttention
 from helixplan.inputs.workload import ACTIVATION_BYTES, BYTES_PER_ELEMENT
 from helixplan.numeric import Amount
 
 MICRO = 1e-6
+
+
+OUTPUT_TILE = 128
+"""Rows and columns of the output that a GEMM's thread block works on, in any kernel that splits its reduction."""
 SPLIT_TOKENS = 512
 """A split-KV attention kernel cuts a request's cache no finer than this many tokens."""
 
 
 def gemm(machine: Machine, requests: Amount, matrix: Gemm, dtype: str) -> Timing:
-    """``requests`` rows times a weight matrix of ``dtype``: t0 + hypot(roof/e, c k/1024).
+    """``requests`` rows times a weight matrix of ``dtype``: t0 + hypot(max(bytes/(e BW), flops/(f peak)), c k/1024/splits).
 
-    Bytes are weights, inputs and outputs once each.
+    Bytes are weights, inputs and outputs once each. A kernel that computes whole tiles of rows computes the padding too. One that
+    splits its reduction does so past ``split_k``, into no more parts than there are SMs for each tile of the output.
     """
     kernel, math = machine.gemm_kernel(dtype)
     gpu = machine.hardware.gpu
     moved = matrix.elements * BYTES_PER_ELEMENT[dtype] + matrix.heads * requests * (matrix.k + matrix.n) * ACTIVATION_BYTES
     flops = 2.0 * requests * matrix.elements
-    memory_s, compute_s = moved / gpu.memory_bytes_per_s, flops / gpu.flops_per_s[math]
-    roof = np.maximum(memory_s, compute_s)
+    rows = requests if kernel.row_tile == 1 else np.ceil(requests / kernel.row_tile) * kernel.row_tile
+    memory_s = moved / (kernel.efficiency * gpu.memory_bytes_per_s)
+    compute_s = 2.0 * rows * matrix.elements / ((kernel.math_efficiency or kernel.efficiency) * gpu.flops_per_s[math])
     reduction = kernel.reduction_us * MICRO * matrix.k / 1024
+    if kernel.split_k is not None:
+        tiles = np.ceil(requests / OUTPUT_TILE) * np.ceil(matrix.n / OUTPUT_TILE) * matrix.heads
+        reduction = reduction / np.clip(matrix.k / kernel.split_k, 1.0, np.maximum(gpu.sms / tiles, 1.0))
     # np.hypot guards against overflow that cannot happen here, at five times the time.
-    seconds = kernel.floor_us * MICRO + np.sqrt((roof / kernel.efficiency) ** 2 + reduction**2)
+    seconds = kernel.floor_us * MICRO + np.sqrt(np.maximum(memory_s, compute_s) ** 2 + reduction**2)
     if not machine.detailed:
         return Timing(seconds)
-    return Timing(seconds, moved, flops, memory_s=memory_s / kernel.efficiency, compute_s=compute_s / kernel.efficiency)
+    return Timing(seconds, moved, flops, memory_s=memory_s, compute_s=compute_s).judged(kernel.median_error)
 
 
-def grouped_gemm(
-    machine: Machine, active: Amount, pairs: Amount, expert_elements: Amount, hidden: int, share: Amount, dtype: str
-) -> Timing:
+def grouped_gemm(machine: Machine, tokens: Amount, active: Amount, pairs: Amount, expert: Expert, dtype: str) -> Timing:
     """The routed experts of a GPU: ``active`` of them read, ``pairs`` token-expert pairs computed, the fastest kernel run.
 
-    t0 + max(bytes/(e BW), flops/(f peak)) + a active. Bytes are the active experts' weights and each pair's input, two
-    intermediates in, one out, and output; ``share`` is the width of an expert's slice.
+    t0 + max(bytes/(e BW), flops/(f peak)) + a active + r tokens, for every rank sorts all ``tokens``. Bytes are the active
+    experts' weights and each pair's input, two intermediates in, one out, and output.
     """
     gpu = machine.hardware.gpu
-    activations = pairs * (2 * hidden + 3 * share) * ACTIVATION_BYTES
-    moved = active * expert_elements * BYTES_PER_ELEMENT[dtype] + activations
-    flops = 2.0 * pairs * expert_elements
+    activations = pairs * (2 * expert.hidden + 3 * expert.width) * ACTIVATION_BYTES
+    moved = active * expert.elements * BYTES_PER_ELEMENT[dtype] + activations
+    flops = 2.0 * pairs * expert.elements
     best: Timing | None = None
     for kernel in machine.grouped_kernels(dtype):
         memory_s = moved / (kernel.memory_efficiency * gpu.memory_bytes_per_s)
         compute_s = flops / (kernel.math_efficiency * gpu.flops_per_s[kernel.math])
-        seconds = (kernel.floor_us + kernel.expert_us * active) * MICRO + np.maximum(memory_s, compute_s)
+        seconds = (kernel.floor_us + kernel.expert_us * active + kernel.token_us * tokens) * MICRO
+        seconds = seconds + np.maximum(memory_s, compute_s)
         timing = Timing(seconds)
         if machine.detailed:
-            timing = Timing(seconds, moved, flops, memory_s=memory_s, compute_s=compute_s)
+            timing = Timing(seconds, moved, flops, memory_s=memory_s, compute_s=compute_s).judged(kernel.median_error)
         best = timing if best is None else best.or_cheaper(timing)
     assert best is not None  # the profile's schema asks for at least bf16's kernel
     return best
@@ -69,9 +77,10 @@ def attention_core(
 ) -> tuple[float, Timing]:
     """One layer's attention over a GPU's shard of the cache: (floor in seconds, what comes on top of it).
 
-    ``tokens`` of each request, ``query_heads`` and ``kv_heads`` of the GPU. GQA: max(bytes/(e BW), flops/(f peak)) + s ns;
-    MLA has a factor at 32 heads and a term a head besides. With ns = max(1, min(tokens/512, SMs/(requests kv_heads))) - 1,
-    the splits a kernel makes to fill the GPU.
+    ``tokens`` of each request, ``query_heads`` and ``kv_heads`` of the GPU.
+    GQA: b hypot(max(r bytes/(e BW), flops/(f peak)), h kv_heads/1024 sqrt(head_dim/128)) + s log2(ns), r the head size's factor.
+    MLA: b (k max(bytes/(e BW), flops/(f peak)) + h heads/1024) + s log2(ns), k the factor at 32 heads; at least l tokens/1024.
+    ns = max(1, min(tokens/512, SMs/(requests kv_heads))): the parts a kernel cuts a request into to fill the GPU.
 
     ns falls as requests grow, so the sum could fall too, and no search over batches could be bounded. The time taken is therefore
     the most of any batch up to this one (docs/cost-model.md, "Order in batch"). Up to ``peak`` requests ns is constant and the
@@ -90,27 +99,29 @@ def attention_core(
     moved = kv + query_and_output
     memory_s = moved / (kernel.memory_efficiency * gpu.memory_bytes_per_s)
     compute_s = flops / (kernel.math_efficiency * gpu.flops_per_s[math])
-    factor: Amount = 1.0
-    by_head: Amount = 0.0
     if isinstance(kernel, LatentAttentionKernel):
         factor = np.where(np.asarray(query_heads) == 32, kernel.factor_at_32_heads, 1.0)
-        by_head = kernel.head_us * MICRO * query_heads / 1024
-    a_request = factor * np.maximum(memory_s, compute_s) + by_head
+        memory_s, compute_s = factor * memory_s, factor * compute_s
+        a_request = np.maximum(memory_s, compute_s) + kernel.head_us * MICRO * query_heads / 1024
+    else:
+        memory_s = memory_s * kernel.head_dim_factors.get(str(attention.output_dim), 1.0)
+        by_head = kernel.kv_head_us * MICRO * kv_heads / 1024 * (attention.output_dim / 128) ** 0.5
+        a_request = np.sqrt(np.maximum(memory_s, compute_s) ** 2 + by_head**2)
 
     finest, wanted = np.maximum(tokens / SPLIT_TOKENS, 1.0), gpu.sms / kv_heads
     peak = np.minimum(np.maximum(wanted / finest, 1.0), requests)
 
     def at(batch: Amount) -> Amount:
-        splits = np.maximum(np.minimum(finest, wanted / batch), 1.0) - 1.0
-        return a_request * batch + kernel.split_us * MICRO * splits
+        splits = np.maximum(np.minimum(finest, wanted / batch), 1.0)
+        return a_request * batch + kernel.split_us * MICRO * np.log2(splits)
 
     seconds = np.maximum(at(requests), at(peak))
+    if isinstance(kernel, LatentAttentionKernel) and kernel.chain_us:
+        seconds = np.maximum(seconds, kernel.chain_us * MICRO * tokens / 1024)
     if not machine.detailed:
         return kernel.floor_us * MICRO, Timing(seconds)
-    scale = requests * factor
-    return kernel.floor_us * MICRO, Timing(
-        seconds, requests * moved, requests * flops, memory_s=scale * memory_s, compute_s=scale * compute_s
-    )
+    on_top = Timing(seconds, requests * moved, requests * flops, memory_s=requests * memory_s, compute_s=requests * compute_s)
+    return kernel.floor_us * MICRO, on_top.judged(kernel.median_error)
 
 
 def merge(machine: Machine, requests: Amount, query_heads: Amount, output_heads: Amount, width: int) -> Timing:

@@ -183,8 +183,11 @@ def _core_phases(shares: Shares, exchange: Ints) -> tuple[list[Phase], Floats]:
         if attention.window is None:
             exposed, merged, chunks = _exchange(shares, attention, held, exchange, floor, core)
             timings = {"attention.exchange": exposed, "attention.merge": merged}
-            core += Timing(floor * (chunks - 1))
-        timings["attention.core"] = core + Timing(floor)
+            floors = Timing(floor * chunks)
+        else:
+            floors = Timing(floor)
+        kernel = shares.case.machine.attention_kernel(attention)
+        timings["attention.core"] = core + floors.judged(kernel.median_error)
         up = np.where(exchange == VALUE, held.query, held.output)
         for matrix in attention.gemms(shares.case.model.hidden, held.query, held.kv, held.output, up):
             if matrix.phase == "attention.value_up":
@@ -212,6 +215,7 @@ def _exchange(
     together = overlapped(floor, core.seconds, exchange_floor, sent.network_s, handover, chunks)
     exposed = np.where(shares.kvp > 1, together - (floor * chunks + core.seconds), 0.0)
     timing = replace(sent, seconds=exposed, network_s=np.minimum(sent.network_s, exposed))
+    timing = timing.judged(shares.case.hardware.kernels.all_to_all.median_error)
     merged = merge(shares.case.machine, shares.group_requests, held.query, held.output, width)
     return timing, merged.times(np.where(shares.kvp > 1, 1.0, 0.0)), chunks
 
@@ -243,11 +247,10 @@ def _moe_phases(shares: Shares, moe: MoE) -> dict[str, Timing]:
     case, hidden, tokens = shares.case, shares.case.model.hidden, shares.stage_requests
     mean, most = busiest_pairs(moe.experts_per_token, shares.ep, tokens)
     active = active_experts(moe.experts, moe.experts_per_token, shares.ep, tokens)
-    weights, share = moe.expert_elements(hidden, shares.tpf), ceil_div(moe.width, shares.tpf)
     router = moe.router(hidden)
     timings = {
         "ffn.router": gemm(case.machine, tokens, router, case.precision.of(router.component)),
-        "ffn.experts": grouped_gemm(case.machine, active, most, weights, hidden, share, case.precision.experts),
+        "ffn.experts": grouped_gemm(case.machine, tokens, active, most, moe.expert(hidden, shares.tpf), case.precision.experts),
     }
     if moe.shared:
         timings["ffn.shared"] = _sharded(shares, moe.shared, "shared")

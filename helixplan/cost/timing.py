@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +25,10 @@ class Timing:
     memory_s: Amount = NOTHING
     compute_s: Amount = NOTHING
     network_s: Amount = NOTHING
+    backed_s: Amount = NOTHING
+    """Of the seconds, those whose constants were tested on measurements."""
+    error_s: Amount = NOTHING
+    """By how much those are off in the median of such tests."""
 
     def __add__(self, other: Timing) -> Timing:
         return Timing(*(_sum(a, b) for a, b in zip(self._parts(), other._parts(), strict=True)))
@@ -32,6 +36,12 @@ class Timing:
     def times(self, count: Amount) -> Timing:
         """The same ``count`` times over (0: not at all)."""
         return Timing(*(part if part is NOTHING else part * count for part in self._parts()))
+
+    def judged(self, median_error: float | None) -> Timing:
+        """The same with what its constants' tests say, if there were any."""
+        if median_error is None:
+            return self
+        return replace(self, backed_s=self.seconds, error_s=self.seconds * median_error)
 
     def or_cheaper(self, other: Timing) -> Timing:
         """Whichever takes less time, layout by layout; this one where they tie."""
@@ -61,6 +71,8 @@ class Timing:
             self.memory_s,
             self.compute_s,
             self.network_s,
+            self.backed_s,
+            self.error_s,
         )
 
 

@@ -21,6 +21,7 @@ from helixplan.inputs.validation import parse_toml, read_text, validate
 Size = Annotated[float, Field(ge=1e6, le=1e20, allow_inf_nan=False)]
 Microseconds = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 Efficiency = Annotated[float, Field(ge=0.001, le=1)]
+Rows = Annotated[int, Field(ge=0, le=10**9, strict=True)]
 Math = Literal["bf16", "fp8", "fp4"]
 
 
@@ -75,46 +76,103 @@ class ScaleOutFile(_Strict):
     bytes_per_s: Figure
 
 
-class AttentionKernel(_Strict):
-    """t0 + max(bytes/(e BW), flops/(f peak)) + s ns"""
+class Beyond(_Strict):
+    """Errors of a fit that never saw a whole range of shapes."""
+
+    tested_rows: Rows
+    median_error: Annotated[float, Field(ge=0, le=100)]
+    p90_error: Annotated[float, Field(ge=0, le=100)]
+
+
+class Evidence(_Strict):
+    """How a kernel's constants did on measurements they were not fitted to. Errors are fractions of what was measured."""
+
+    fitted_rows: Rows
+    tested_rows: Rows
+    median_error: Annotated[float, Field(ge=0, le=100)]
+    p90_error: Annotated[float, Field(ge=0, le=100)]
+    left_out: dict[str, Rows] = {}
+    """Rows that stated rules kept out of both, by rule."""
+    beyond: dict[str, Beyond] = {}
+    """Errors where the form reaches past what it was fitted on, by what was kept from the fit."""
+
+
+class _Kernel(_Strict):
+    source: str
+    evidence: Evidence | None = None
+
+    @property
+    def median_error(self) -> float | None:
+        """On measurements that the constants were not fitted to."""
+        return self.evidence.median_error if self.evidence else None
+
+
+class AttentionKernel(_Kernel):
+    """t0 + b hypot(max(r bytes/(e BW), flops/(f peak)), h kv_heads/1024 sqrt(head_dim/128)) + s log2(ns)
+
+    r by head size, 1 where none is given; ns the parts a request's cache is cut into.
+    """
 
     floor_us: Microseconds
     memory_efficiency: Efficiency
     math_efficiency: Efficiency
     split_us: Microseconds
+    kv_head_us: Microseconds = 0.0
+    head_dim_factors: dict[str, Annotated[float, Field(ge=0.1, le=100)]] = {}
     math: Math
-    source: str
+
+    @model_validator(mode="after")
+    def _head_sizes_are_numbers(self) -> AttentionKernel:
+        for size in self.head_dim_factors:
+            if not size.isdecimal():
+                raise ValueError(f"head_dim_factors has the key {size!r}, which must be a head size such as 256")
+        return self
 
 
-class LatentAttentionKernel(AttentionKernel):
-    """... + h b heads / 1024, and a factor on the roofline at exactly 32 heads a GPU."""
+class LatentAttentionKernel(_Kernel):
+    """t0 + max(b (k max(bytes/(e BW), flops/(f peak)) + h heads/1024) + s log2(ns), l tokens/1024)
 
+    k is a factor at exactly 32 heads a GPU; l is for kernels that do not split a request's cache: one thread block reads all of
+    it, however few requests there are.
+    """
+
+    floor_us: Microseconds
+    memory_efficiency: Efficiency
+    math_efficiency: Efficiency
+    split_us: Microseconds
     head_us: Microseconds
     factor_at_32_heads: Annotated[float, Field(ge=1, le=100)]
+    chain_us: Microseconds = 0.0
+    math: Math
 
 
-class GemmKernel(_Strict):
-    """t0 + hypot(roof/e, c k/1024)"""
+class GemmKernel(_Kernel):
+    """t0 + hypot(max(bytes/(e BW), flops/(f peak)), c k/1024/splits), rows computed in whole tiles
+
+    Without ``math_efficiency`` f is e; without ``split_k`` the reduction is never split.
+    """
 
     floor_us: Microseconds
     efficiency: Efficiency
+    math_efficiency: Efficiency | None = None
     reduction_us: Microseconds
-    source: str
+    split_k: Annotated[float, Field(ge=1, le=1e9)] | None = None
+    row_tile: Annotated[float, Field(ge=1, le=4096)] = 1.0
 
 
-class GroupedGemmKernel(_Strict):
-    """t0 + max(bytes/(e BW), flops/(f peak)) + a active experts"""
+class GroupedGemmKernel(_Kernel):
+    """t0 + max(bytes/(e BW), flops/(f peak)) + a active experts + r tokens"""
 
     variant: str
     floor_us: Microseconds
     memory_efficiency: Efficiency
     math_efficiency: Efficiency
     expert_us: Microseconds
+    token_us: Microseconds = 0.0
     math: Math
-    source: str
 
 
-class Collective(_Strict):
+class Collective(_Kernel):
     """a0 + a1 growth(p) + d S/(S+S0) + wire/(e link)"""
 
     growth: Literal["log2", "linear"]
@@ -123,28 +181,25 @@ class Collective(_Strict):
     link_efficiency: Efficiency
     ramp_us: Microseconds
     ramp_bytes: Annotated[float, Field(ge=1, le=1e12)]
-    source: str
 
 
-class AllReduce(_Strict):
+class AllReduce(_Kernel):
     """a0 + a1 log2(p) + the cheaper of one shot and (d dearer) two shots"""
 
     floor_us: Microseconds
     growth_us: Microseconds
     link_efficiency: Efficiency
     two_shot_us: Microseconds
-    source: str
 
 
-class Overheads(_Strict):
-    """What no table measures."""
+class Overheads(_Kernel):
+    """What no table measures, unless a GPU of the user's did."""
 
     small_kernel_us: Microseconds
     merge_us: Microseconds
     pipeline_hop_us: Microseconds
     chunk_handover_us: Microseconds
     workspace_bytes: Annotated[float, Field(ge=0, le=1e15)]
-    source: str
 
 
 class KernelConstants(_Strict):
@@ -156,7 +211,7 @@ class KernelConstants(_Strict):
     attention: dict[Literal["bf16", "fp8"], AttentionKernel]
     latent_attention: dict[Literal["bf16", "fp8"], LatentAttentionKernel]
     gemm: dict[Literal["bf16", "fp8", "nvfp4"], GemmKernel]
-    grouped_gemm: dict[Literal["bf16", "fp8", "nvfp4", "mxfp4"], list[GroupedGemmKernel]]
+    grouped_gemm: dict[Literal["bf16", "fp8", "nvfp4", "mxfp4", "int4"], list[GroupedGemmKernel]]
     all_to_all: Collective
     all_gather: Collective
     all_reduce: AllReduce
@@ -192,7 +247,7 @@ class InheritedKernels(_Strict):
     attention: dict[Literal["bf16", "fp8"], AttentionKernel] | None = None
     latent_attention: dict[Literal["bf16", "fp8"], LatentAttentionKernel] | None = None
     gemm: dict[Literal["bf16", "fp8", "nvfp4"], GemmKernel] | None = None
-    grouped_gemm: dict[Literal["bf16", "fp8", "nvfp4", "mxfp4"], list[GroupedGemmKernel]] | None = None
+    grouped_gemm: dict[Literal["bf16", "fp8", "nvfp4", "mxfp4", "int4"], list[GroupedGemmKernel]] | None = None
     all_to_all: Collective | None = None
     all_gather: Collective | None = None
     all_reduce: AllReduce | None = None
@@ -285,17 +340,19 @@ def _walk(value: Walked, scale: float) -> Walked:
 def _walk_field(name: str, value: Any, scale: float) -> Any:
     if name.endswith("_us"):
         return value * scale
-    if name.endswith("efficiency"):
+    if name.endswith("efficiency") and value is not None:
         return 1 - scale * (1 - value)
-    if name == "factor_at_32_heads":
+    if name in ("factor_at_32_heads", "row_tile"):
         return 1 + scale * (value - 1)
+    if name == "head_dim_factors":
+        return {size: 1 + scale * (factor - 1) for size, factor in value.items()}
     return value
 
 
 def _without_words(content: Any) -> Any:
     """Numbers and structure only."""
     if isinstance(content, dict):
-        words = ("source", "description", "link", "name", "variant", "inherit")
+        words = ("source", "evidence", "description", "link", "name", "variant", "inherit")
         return {key: _without_words(value) for key, value in content.items() if key not in words}
     if isinstance(content, list):
         return [_without_words(value) for value in content]

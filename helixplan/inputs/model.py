@@ -119,6 +119,18 @@ class DenseFFN:
 
 
 @dataclass(frozen=True)
+class Expert:
+    """A slice of one SwiGLU expert: ``width`` columns of two matrices in and one out."""
+
+    hidden: Amount
+    width: Amount
+
+    @property
+    def elements(self) -> Amount:
+        return 3 * self.hidden * self.width
+
+
+@dataclass(frozen=True)
 class MoE:
     """``experts_per_token`` of ``experts`` routed SwiGLU experts, and a shared expert of ``shared_width`` (0: none)."""
 
@@ -134,9 +146,9 @@ class MoE:
     def router(self, hidden: int) -> Gemm:
         return Gemm("ffn.router", hidden, self.experts, component="router")
 
-    def expert_elements(self, hidden: int, tpf: Amount) -> Amount:
-        """Weights of one expert on a GPU that holds a ``tpf``-th of it."""
-        return 3 * hidden * ceil_div(self.width, tpf)
+    def expert(self, hidden: int, tpf: Amount) -> Expert:
+        """One expert on a GPU that holds a ``tpf``-th of it."""
+        return Expert(hidden, ceil_div(self.width, tpf))
 
 
 FFN = DenseFFN | MoE
@@ -236,7 +248,7 @@ class Model:
                 routed = ffn.experts_per_token if active else ffn.experts
                 gemms.append(ffn.router(self.hidden))
                 gemms += ffn.shared.gemms(self.hidden, 1) if ffn.shared else []
-                experts = routed * int(ffn.expert_elements(self.hidden, 1))
+                experts = routed * int(ffn.expert(self.hidden, 1).elements)
             else:
                 gemms += ffn.gemms(self.hidden, 1)
                 experts = 0

@@ -33,7 +33,7 @@ def facts(plan: Plan) -> list[tuple[str, str]]:
         ("FFN", f"TPF {layout.tpf} x EP {layout.ep}"),
         ("batch", f"{format_count(layout.batch)} concurrent request{'s' if layout.batch > 1 else ''}"),
         ("exchange", exchange(plan)),
-        ("TTL", f"{format_seconds(cost.ttl_s)} (speed of light {format_seconds(cost.ttl_ideal_s)})"),
+        ("TTL", f"{format_seconds(cost.ttl_s)} (speed of light {format_seconds(cost.ttl_ideal_s)}{constants(plan)})"),
         ("throughput", f"{cost.tokens_per_s_per_user:.4g} tokens/s/user, {cost.tokens_per_s_per_gpu:.4g} tokens/s/GPU"),
         ("exposed comm.", f"{format_seconds(cost.exposed_communication_s)} of a step"),
         (
@@ -77,6 +77,24 @@ def proof(plan: Plan) -> str:
     if found.status != "optimal":
         return f"{found.status}: found {value}, and nothing can be better than {objective(found.bound, found.unit)}"
     return f"optimal: none of {format_count(found.candidates)} layouts and batches has better than {value}"
+
+
+def constants(plan: Plan) -> str:
+    """How far the constants behind a TTL are off in tests, or that they are another system's; nothing under another clock."""
+    if plan.cost.constants_error is not None:
+        return f"; constants +-{plan.cost.constants_error:.0%}".replace("%", " %")
+    return "; constants uncalibrated" if plan.hardware.floor_scale == 1 and not plan.hardware.calibrated else ""
+
+
+def percent(share: float) -> str:
+    """A fraction as people say it: 0.043 is "4.3 %"."""
+    return f"{share:.1%}".replace("%", " %")
+
+
+def error_pair(median: float, p90: float, digits: int = 1) -> str:
+    """Median and 90th percentile of an error in percent: "2.7, 10.7"; the median alone where no percentile is spoken of."""
+    shown = [f"{100 * share:.{digits}f}" for share in (median, p90) if share != float("inf")]
+    return ", ".join(shown)
 
 
 def objective(value: float, unit: str) -> str:

@@ -1,0 +1,22 @@
+"""Progress of long work: on stderr, and only where somebody looks on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def shown_while(what: str) -> Iterator[Callable[[str], None]]:
+    """A spinner with a line about what is being done; the function given changes the line. Silent without a terminal."""
+    if not (sys.stderr and sys.stderr.isatty()):
+        yield lambda said: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True) as bar:
+        task = bar.add_task(what)
+        yield lambda said: bar.update(task, description=f"{what}: {said}")
