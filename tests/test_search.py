@@ -9,7 +9,7 @@ import pytest
 
 import helixplan as hp
 from helixplan.inputs.workload import MAX_BATCH, Request
-from helixplan.search.batch import Pairs
+from helixplan.search.gaps import Pairs
 from helixplan.search.optimum import break_ties
 from helixplan.search.solver import HalfRows, smallest_conflict, solve, undominated
 from helixplan.search.space import Halves, Space

@@ -11,7 +11,8 @@ from helixplan.cost.memory import memory_limit
 from helixplan.inputs.workload import Request
 from helixplan.layout import Layout
 from helixplan.numeric import Ints
-from helixplan.search.batch import TIE, Halved, Narrowed, Narrowing, Pairs, primary
+from helixplan.search.batch import Narrowed, Narrowing, break_order, primary
+from helixplan.search.gaps import TIE, Halved, Pairs
 from helixplan.search.solver import HalfRows, Solution, solve, undominated
 from helixplan.search.space import Space, build_space
 
@@ -80,22 +81,13 @@ def feasible_sizes(case: Case, request: Request, sizes: list[int]) -> list[int]:
 def break_ties(space: Space, request: Request, pairs: Pairs) -> int:
     """The pair that wins: of those that tie, fewer GPUs, lower TTL, smaller pp, dp, kvp, tpa, ep, larger batch, latent first."""
     gpus = space.gpus[pairs.key]
-    whole = space.whole(pairs.attention, pairs.ffn)
     left = np.arange(len(pairs))
 
     def least(values: Ints) -> Ints:
         lowest = np.min(values[left])
         return np.asarray(left[values[left] <= lowest + TIE * abs(lowest)])
 
-    order = (
-        primary(request.goal, pairs.ttl_s, gpus, pairs.batch),
-        gpus,
-        pairs.ttl_s,
-        *(np.asarray(getattr(whole, name)) for name in ("pp", "dp", "kvp", "tpa", "ep")),
-        -pairs.batch,
-        np.asarray(whole.exchange),
-    )
-    for values in order:
+    for values in (primary(request.goal, pairs.ttl_s, gpus, pairs.batch), *break_order(space, pairs)):
         left = least(values)
     return int(left[0])
 

@@ -1,0 +1,127 @@
+"""The exact frontier of tokens/s a user against tokens/s a GPU: every layout and integer batch that no other beats in both.
+
+At a given key and batch both rates are best where the TTL is least, so a point of the frontier is the fastest layout of a key
+at a batch. In a gap of batches no layout of the key is faster than at the low end, and none has more requests than the high
+end: a gap whose corner (that speed, that many requests) is beaten by a point already found holds nothing of the frontier.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from helixplan.cost.case import Case
+from helixplan.inputs.workload import Request
+from helixplan.layout import Layout
+from helixplan.numeric import Amount, Bools, Floats, Ints
+from helixplan.search.batch import break_order
+from helixplan.search.gaps import TIE, Gaps, Pairs, Sweep
+from helixplan.search.space import Space, build_space
+
+
+@dataclass(frozen=True)
+class FrontierPoint:
+    """One layout at a batch that no allowed one beats in both rates."""
+
+    layout: Layout
+    batch: int
+    tokens_per_s_per_user: float
+    tokens_per_s_per_gpu: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """A frontier, best interactivity first, and what was looked at to find it."""
+
+    points: list[FrontierPoint]
+    candidates: int
+    looked_at: int
+
+
+def find_frontier(case: Case, request: Request) -> Found:
+    """The frontier of a request's families, rules, sizes and pins. No points where nothing is allowed."""
+    space = build_space(case, request)
+    if not space.keys:
+        return Found([], 0, 0)
+    edge = Edge(case, space, request)
+    _, covered = edge.sweep()
+    return Found(edge.points_found(), covered, edge.points)
+
+
+def beaten(user: Floats, gpu: Floats, by_user: Floats, by_gpu: Floats) -> Bools:
+    """Where some of the other points is as good in both rates and better than a tie in one. The others in any order."""
+    order = np.argsort(-by_user, kind="stable")
+    by_user, most = by_user[order], np.maximum.accumulate(by_gpu[order]) if len(order) else by_gpu
+    as_fast = _most_at(most, by_user, user * (1 - TIE))
+    faster = _most_at(most, by_user, user * (1 + TIE))
+    return np.asarray((as_fast > gpu * (1 + TIE)) | (faster >= gpu * (1 - TIE)))
+
+
+def _most_at(most: Floats, by_user: Floats, least: Floats) -> Floats:
+    """The most tokens/s/GPU among points of at least so many tokens/s/user; ``by_user`` falls, ``most`` rises with it."""
+    count = np.searchsorted(-by_user, -least, side="right")
+    return np.asarray(np.concatenate([[-np.inf], most])[count])
+
+
+class Edge(Sweep):
+    """One sweep for the frontier of a space."""
+
+    rungs = 12
+
+    def __init__(self, case: Case, space: Space, request: Request) -> None:
+        super().__init__(case, space, request)
+        self.best: Pairs | None = None
+
+    def promising(self, gaps: Gaps) -> Bools:
+        """Gaps whose corner no point found beats."""
+        fine = self.can_be_allowed(gaps)
+        if self.best is None or not np.any(fine):
+            return fine
+        user = np.where(fine, 1 / np.where(fine, gaps.ttl_s, 1.0), 0.0)
+        gpu = user * gaps.high / self.space.gpus[gaps.key]
+        return fine & ~beaten(user, gpu, *self.rates(self.best))
+
+    def remember(self, pairs: Pairs) -> None:
+        """Keep what nothing beats; of those that tie in both, one."""
+        pairs = pairs[_fastest(pairs)]
+        if self.best is not None:
+            pairs = self.best.joined(pairs)
+        user, gpu = self.rates(pairs)
+        self.best = pairs[~beaten(user, gpu, user, gpu)]
+
+    def rates(self, pairs: Pairs) -> tuple[Floats, Floats]:
+        """Tokens a second: a user's and a GPU's."""
+        return 1 / pairs.ttl_s, pairs.batch / (pairs.ttl_s * self.space.gpus[pairs.key])
+
+    def points_found(self) -> list[FrontierPoint]:
+        """Best interactivity first, one layout for each pair of rates: where several tie, the one a plan would choose."""
+        if self.best is None or not len(self.best):
+            return []
+        user, gpu = self.rates(self.best)
+        order = np.lexsort((*reversed(break_order(self.space, self.best)), -user))
+        kept: list[int] = []
+        for row in order.tolist():
+            same = kept and abs(user[row] - user[kept[-1]]) <= TIE * user[row] and abs(gpu[row] - gpu[kept[-1]]) <= TIE * gpu[row]
+            if not same:
+                kept.append(row)
+            elif _before(self.space, self.best, row, kept[-1]):
+                kept[-1] = row
+        whole = self.space.whole(self.best.attention, self.best.ffn)
+        return [FrontierPoint(whole.row(i), int(self.best.batch[i]), float(user[i]), float(gpu[i])) for i in kept]
+
+
+def _before(space: Space, pairs: Pairs, one: int, other: int) -> bool:
+    """Whether one pair comes before another in the order that breaks ties."""
+    values = [column[[one, other]] for column in break_order(space, pairs)]
+    return [v[0] for v in values] < [v[1] for v in values]
+
+
+def _fastest(pairs: Pairs) -> Ints:
+    """Of each point (a key at a batch) the pairs within a tie of its fastest."""
+    order = np.lexsort((pairs.ttl_s, pairs.batch, pairs.key))
+    key, batch, ttl = pairs.key[order], pairs.batch[order], pairs.ttl_s[order]
+    first = np.ones(len(order), dtype=bool)
+    first[1:] = (key[1:] != key[:-1]) | (batch[1:] != batch[:-1])
+    least: Amount = ttl[first][np.cumsum(first) - 1] if len(order) else ttl
+    return np.asarray(order[ttl <= least * (1 + TIE)])
