@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from helixplan.version import __version__
 
 if TYPE_CHECKING:
-    from helixplan.api import estimate, plan, score
+    from helixplan.api import compare, estimate, frontier, plan, score
     from helixplan.cost.score import Scores
+    from helixplan.curves import Comparisons, Frontier
     from helixplan.errors import HelixplanError, InfeasibleError, InputError, NotExpressibleError, RegressionFound
     from helixplan.inputs.hardware import Hardware, load_hardware
     from helixplan.inputs.huggingface import load_model
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from helixplan.plans import Plan
 
 __all__ = [
+    "Comparisons",
+    "Frontier",
     "Hardware",
     "HelixplanError",
     "InfeasibleError",
@@ -33,7 +36,9 @@ __all__ = [
     "RegressionFound",
     "Scores",
     "__version__",
+    "compare",
     "estimate",
+    "frontier",
     "load_hardware",
     "load_model",
     "plan",
@@ -41,7 +46,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "api": ("estimate", "plan", "score"),
+    "api": ("compare", "estimate", "frontier", "plan", "score"),
+    "curves": ("Comparisons", "Frontier"),
     "cost.score": ("Scores",),
     "errors": ("HelixplanError", "InfeasibleError", "InputError", "NotExpressibleError", "RegressionFound"),
     "inputs.hardware": ("Hardware", "load_hardware"),

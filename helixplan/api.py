@@ -1,7 +1,9 @@
-"""The public functions: plan, estimate, score."""
+"""The public functions: plan, estimate, score, frontier, compare."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -10,17 +12,23 @@ import numpy as np
 from helixplan.assembly import evaluate, make_plan, relaxation
 from helixplan.cost.case import Case, pose
 from helixplan.cost.score import Scores, score_case
+from helixplan.curves import Comparison, Comparisons, Frontier, Point
 from helixplan.errors import InfeasibleError, InputError
 from helixplan.inputs.hardware import Hardware, load_hardware
 from helixplan.inputs.huggingface import load_model
 from helixplan.inputs.model import Model
-from helixplan.inputs.workload import MAX_BATCH, Request, Workload, whole
+from helixplan.inputs.workload import MAX_BATCH, Request, Workload, choice, whole
 from helixplan.layout import Layout, Layouts, check_structure, whole_heads
 from helixplan.numeric import Ints
 from helixplan.plans import Plan, Relaxation
+from helixplan.search.comparison import BASELINES
+from helixplan.search.comparison import compare as find_comparison
+from helixplan.search.frontier import Found, find_frontier, joint
 from helixplan.search.infeasible import find_conflict
 from helixplan.search.optimum import find_optimum
 from helixplan.search.relief import find_relief
+from helixplan.search.rules import families_named
+from helixplan.tracing import comparison, comparisons, frontier_document, points
 
 
 class Modelling(TypedDict, total=False):
@@ -75,6 +83,98 @@ def plan_case(case: Case, request: Request) -> Plan:
         conflict = find_conflict(case, request)
         raise InfeasibleError(conflict, _relaxations(case, request, [member.rule for member in conflict]))
     return make_plan(case, optimum.layout, optimum.batch, request, optimum.proof, optimum.alternatives)
+
+
+def frontier(
+    model: Model | str | Path,
+    hardware: Hardware | str | Path,
+    *,
+    context_tokens: int,
+    family: str | Sequence[str] = "helix",
+    ttl_s: float | None = None,
+    batch: int | None = None,
+    gpus: int | None = None,
+    max_gpus: int | None = None,
+    pins: dict[str, int] | None = None,
+    **modelling: Unpack[Modelling],
+) -> Frontier:
+    """Every layout and batch of one or several families that no other of them beats in tokens/s/user and tokens/s/GPU both.
+
+    Raises InputError for what is wrong without solving, InfeasibleError where no allowed layout keeps the request.
+    """
+    case = _posed(model, hardware, Workload(context_tokens, **modelling))
+    families = named_families([family] if isinstance(family, str) else list(family))
+    return frontier_case(case, Request(ttl_s, batch, gpus, max_gpus, families[0], pins or {}), families)
+
+
+def named_families(names: list[str]) -> tuple[str, ...]:
+    """The families of a list of names, ``any`` standing for all. Raises InputError about one that is none."""
+    for name in names:
+        Request(family=name)
+    every = [family.name for name in names for family in families_named(name)]
+    return tuple(dict.fromkeys(every))
+
+
+def frontier_case(case: Case, request: Request, families: tuple[str, ...]) -> Frontier:
+    """``frontier`` for a case already posed."""
+    found = family_frontiers(case, request, families)
+    left = joint([one.points for one in found.values()])
+    if not left:
+        plan_case(case, request)
+    return frontier_document(case, request, families, left, sum(one.candidates for one in found.values()))
+
+
+def family_frontiers(case: Case, request: Request, families: tuple[str, ...]) -> dict[str, Found]:
+    """Each family's own frontier under the same request."""
+    return {name: find_frontier(case, replace(request, family=name)) for name in families}
+
+
+def family_lines(case: Case, request: Request, families: tuple[str, ...]) -> tuple[dict[str, list[Point]], list[Point]]:
+    """For a picture: each family's own frontier, and the ideal clock's frontier of all of them together."""
+    lines = {name: points(case, one.points) for name, one in family_frontiers(case, request, families).items()}
+    ideal = case.ideal()
+    light = [one.points for one in family_frontiers(ideal, request, families).values()]
+    return lines, points(ideal, joint(light))
+
+
+def compare(
+    model: Model | str | Path,
+    hardware: Hardware | str | Path,
+    *,
+    context_tokens: int | Sequence[int],
+    baselines: Sequence[str] = BASELINES,
+    ttl_s: float | None = None,
+    batch: int | None = None,
+    gpus: int | None = None,
+    max_gpus: int | None = None,
+    pins: dict[str, int] | None = None,
+    **modelling: Unpack[Modelling],
+) -> Comparisons:
+    """Helix's side, which may use any family, against the best of the baselines: one comparison a context.
+
+    Raises InputError for what is wrong without solving, InfeasibleError where a side has no allowed layout.
+    """
+    contexts = [context_tokens] if isinstance(context_tokens, int) else list(context_tokens)
+    request = Request(ttl_s, batch, gpus, max_gpus, "helix", pins or {})
+    cases = [_posed(model, hardware, Workload(tokens, **modelling)) for tokens in contexts]
+    return comparisons([compare_case(case, request, named_baselines(list(baselines))) for case in cases])
+
+
+def named_baselines(names: list[str]) -> tuple[str, ...]:
+    """The baselines of a list of names. Raises InputError about one that is none, Helix among them."""
+    for name in names:
+        choice(name, BASELINES, "baseline")
+    return tuple(dict.fromkeys(names))
+
+
+def compare_case(case: Case, request: Request, baselines: tuple[str, ...]) -> Comparison:
+    """``compare`` for a case already posed."""
+    found = find_comparison(case, request, baselines)
+    if found is None:
+        for name in ("any", *baselines):
+            plan_case(case, replace(request, family=name))
+        raise RuntimeError("a comparison found nothing to compare where every side has a plan")
+    return comparison(case, baselines, found)
 
 
 def _relaxations(case: Case, request: Request, members: list[str]) -> list[Relaxation]:

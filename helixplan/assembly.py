@@ -11,9 +11,8 @@ from helixplan.cost.shares import Shares
 from helixplan.cost.step import COMMUNICATION, PHASE_ORDER, Phase, attention_part, ffn_part
 from helixplan.cost.timing import Timing
 from helixplan.inputs.model import MoE
-from helixplan.inputs.workload import Request
+from helixplan.inputs.workload import EXCHANGES, Request
 from helixplan.layout import (
-    EXCHANGE_CODES,
     Layout,
     Layouts,
     coordinates,
@@ -62,7 +61,7 @@ def evaluate(case: Case, layout: Layout, batch: int) -> Evaluated:
         layout.ep,
         layout.dp,
         layout.pp,
-        exchange=next(name for name, code in EXCHANGE_CODES.items() if code == int(attention.exchange[0])),
+        exchange=EXCHANGES[int(attention.exchange[0])],
         overlap_chunks=int(attention.chunks[0]),
     )
     ttl = float(attention.seconds[0] + ffn.seconds[0])
@@ -156,8 +155,8 @@ def make_plan(
         helixplan_version=__version__,
         cost_model_version=COST_MODEL_VERSION,
         model=PlanModel(name=case.model.name, sha256=case.model.sha256),
-        hardware=_plan_hardware(case),
-        workload=_plan_workload(case, request),
+        hardware=plan_hardware(case),
+        workload=plan_workload(case, request),
         layout=plan_layout,
         cost=found.cost,
         memory=found.memory,
@@ -206,7 +205,8 @@ def _plan_layout(case: Case, found: Evaluated, request: Request | None) -> PlanL
     )
 
 
-def _plan_hardware(case: Case) -> PlanHardware:
+def plan_hardware(case: Case) -> PlanHardware:
+    """The system, its clock and where its constants come from."""
     return PlanHardware(
         name=case.hardware.name,
         sha256=case.hardware.sha256,
@@ -217,7 +217,8 @@ def _plan_hardware(case: Case) -> PlanHardware:
     )
 
 
-def _plan_workload(case: Case, request: Request | None) -> PlanWorkload:
+def plan_workload(case: Case, request: Request | None) -> PlanWorkload:
+    """What was asked, defaults resolved."""
     work, precision = case.workload, case.precision
     dtypes = {part: precision.of(part) for part in ("attention", "dense", "experts", "shared", "router")}
     used = {dtype for part, dtype in dtypes.items() if part in _components(case)}

@@ -16,18 +16,20 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 Range = Annotated[list[int], Field(min_length=2, max_length=2)]
 
 
-class _Part(BaseModel):
+class Document(BaseModel):
+    """Whatever is written as JSON: no unknown keys, no change after it is made."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class PlanModel(_Part):
+class PlanModel(Document):
     """Which model, and the hash of all the cost depends on."""
 
     name: str
     sha256: str
 
 
-class PlanHardware(_Part):
+class PlanHardware(Document):
     """Which system under which clock. ``calibrated`` false: the kernel constants are another system's."""
 
     name: str
@@ -38,7 +40,7 @@ class PlanHardware(_Part):
     calibration: str
 
 
-class PlanWorkload(_Part):
+class PlanWorkload(Document):
     """What was asked, with every default resolved. Null: not asked."""
 
     context_tokens: int
@@ -61,7 +63,7 @@ class PlanWorkload(_Part):
     step_overhead_s: Number
 
 
-class PlanLayout(_Part):
+class PlanLayout(Document):
     """The layout, exchange and chunks resolved."""
 
     family: str
@@ -83,7 +85,7 @@ class PlanLayout(_Part):
         return Layout(self.kvp, self.tpa, self.tpf, self.ep, self.dp, self.pp, self.exchange, self.overlap_chunks)
 
 
-class PlanPhase(_Part):
+class PlanPhase(Document):
     """A phase's share of the whole step; bytes and FLOPs of one GPU, whole step."""
 
     name: str
@@ -96,7 +98,7 @@ class PlanPhase(_Part):
     bound: Literal["memory", "compute", "floor", "network"]
 
 
-class PlanCost(_Part):
+class PlanCost(Document):
     """A step's latency and throughput. The phases sum to ``ttl_s``."""
 
     ttl_s: Number
@@ -112,7 +114,7 @@ class PlanCost(_Part):
     phases: list[PlanPhase]
 
 
-class PlanMemory(_Part):
+class PlanMemory(Document):
     """Of the fullest GPU."""
 
     weights_bytes: Number
@@ -124,7 +126,7 @@ class PlanMemory(_Part):
     fits: bool
 
 
-class PlanProof(_Part):
+class PlanProof(Document):
     """Why no allowed layout is better."""
 
     status: str
@@ -137,7 +139,7 @@ class PlanProof(_Part):
     rules: list[str]
 
 
-class PlanAlternative(_Part):
+class PlanAlternative(Document):
     """One of the next best layouts."""
 
     layout: PlanLayout
@@ -147,7 +149,7 @@ class PlanAlternative(_Part):
     memory_bytes: Number
 
 
-class PlanRank(_Part):
+class PlanRank(Document):
     """What one rank holds; ranges are half-open."""
 
     rank: int
@@ -166,7 +168,7 @@ class PlanRank(_Part):
     memory_bytes: Number
 
 
-class Plan(_Part):
+class Plan(Document):
     """A layout with all there is to say of it. ``proof`` and ``alternatives`` come with a search, ``broken_rules`` without."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, title="helixplan plan")
@@ -201,7 +203,7 @@ class Plan(_Part):
         return validate(cls, data, file)
 
 
-class Relaxation(_Part):
+class Relaxation(Document):
     """A change of the request that makes it work, and the layout it gives."""
 
     change: str
@@ -209,14 +211,14 @@ class Relaxation(_Part):
     cost: PlanCost
 
 
-class PlanConflict(_Part):
+class PlanConflict(Document):
     """One member of a smallest conflict."""
 
     rule: str
     detail: str
 
 
-class Infeasible(_Part):
+class Infeasible(Document):
     """What an infeasible search prints in place of a plan."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, title="helixplan infeasible search")

@@ -13,7 +13,9 @@ import typer
 
 from helixplan.cli.calibrate import calibrate
 from helixplan.cli.catalogs import hardware, models, schema
+from helixplan.cli.compare import compare
 from helixplan.cli.estimate import estimate
+from helixplan.cli.frontier import frontier
 from helixplan.cli.options import as_typed
 from helixplan.cli.plan import plan
 from helixplan.cli.validate import validate
@@ -29,6 +31,8 @@ app = typer.Typer(
 )
 app.command("plan")(plan)
 app.command("estimate")(estimate)
+app.command("frontier")(frontier)
+app.command("compare")(compare)
 app.command("calibrate")(calibrate)
 app.command("validate")(validate)
 app.command("schema")(schema)

@@ -31,15 +31,15 @@ def _check(path: Path, *, force: bool) -> None:
         raise InputError(f"the folder {str(folder)!r} cannot be written", file=str(path), field="--output")
 
 
-def write_atomically(path: Path, text: str, *, force: bool) -> None:
-    """``text`` as the file's whole content. Raises InputError where it exists without ``force``, or cannot be written."""
+def write_atomically(path: Path, content: str | bytes, *, force: bool) -> None:
+    """``content`` as the file's whole content. Raises InputError where it exists without ``force``, or cannot be written."""
     check_writable(path, force=force)
     target = path.resolve()
     try:
         descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
             mask = os.umask(0)
             os.umask(mask)
             os.chmod(temporary, 0o666 & ~mask)

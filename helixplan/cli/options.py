@@ -124,7 +124,7 @@ MODELLING: dict[str, tuple[Any, Any]] = {
     "kv_block": (Annotated[str, typer.Option(help="Tokens of KV that go to a KVP rank at a time.")], "32"),
     "step_overhead": (Annotated[str, typer.Option(help="Host and sampling time a step: 50us.")], "0us"),
 }
-SEARCH: dict[str, tuple[Any, Any]] = {
+LIMITS: dict[str, tuple[Any, Any]] = {
     "ttl": (Annotated[Text, typer.Option(help="The most a token may take: 20ms.")], None),
     "batch": (Annotated[Text, typer.Option(help="Concurrent requests. Default: the search chooses.")], None),
     "gpus": (Annotated[Text, typer.Option(help="Exactly so many GPUs.")], None),
@@ -132,15 +132,19 @@ SEARCH: dict[str, tuple[Any, Any]] = {
         Annotated[Text, typer.Option(help="At most so many GPUs. Default: one domain of the fast link.")],
         None,
     ),
+    "pin": (
+        Annotated[list[str] | None, typer.Option(help="Fix a dimension: kvp=8 (kvp, tpa, dp, pp, tpf, ep). Repeatable.")],
+        None,
+    ),
+}
+
+"""What a search must keep, whatever the family."""
+SEARCH: dict[str, tuple[Any, Any]] = LIMITS | {
     "family": (
         Annotated[
             str, typer.Option(autocompletion=one_of("FAMILIES"), help="Layouts searched: helix, tp, pp, dp-ep, medha, any.")
         ],
         "helix",
-    ),
-    "pin": (
-        Annotated[list[str] | None, typer.Option(help="Fix a dimension: kvp=8 (kvp, tpa, dp, pp, tpf, ep). Repeatable.")],
-        None,
     ),
 }
 
@@ -204,7 +208,7 @@ def request(given: dict[str, Any], objective: str | None) -> Request:
     }
     return Request(
         ttl_s=None if given["ttl"] is None else parse_seconds(given["ttl"], "--ttl"),
-        family=given["family"],
+        family=given.get("family", "helix"),
         pins=_pins(given["pin"] or []),
         objective=objective,
         **counts,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from helixplan.errors import InfeasibleError
     from helixplan.plans import Plan
+    from helixplan.report.pictures import Picture
 
 
 COLUMNS = 80
@@ -64,6 +65,18 @@ def table(names: Sequence[str], rows: Sequence[Sequence[str]], left: int, output
         from helixplan.report.terminal import columns
 
         view(columns(names, rows, left=left))
+
+
+def picture(drawn: Picture) -> None:
+    """A picture in characters, as wide as the terminal; in colour only where there is one to show it."""
+    from rich.console import Console
+
+    from helixplan.report.pictures import in_terminal
+
+    console = Console()
+    on_terminal = bool(sys.stdout and sys.stdout.isatty())
+    width = min(max(console.width, COLUMNS), 110) if on_terminal else COLUMNS
+    result(in_terminal(drawn, width, colour=on_terminal and not console.no_color))
 
 
 def heading(text: str, output_format: Format) -> None:

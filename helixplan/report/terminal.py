@@ -39,10 +39,7 @@ def infeasible_view(error: InfeasibleError) -> RenderableType:
     parts.append(Text("What would help:"))
     for option in error.relaxations:
         layout, cost = option.layout, option.cost
-        said = (
-            f"{option.change}: {layout.gpus} GPUs, KVP {layout.kvp} x TPA {layout.tpa} x DP {layout.dp}, TPF {layout.tpf} x "
-            f"EP {layout.ep}, PP {layout.pp}, batch {layout.batch}, TTL {format_seconds(cost.ttl_s)}"
-        )
+        said = f"{option.change}: {wording.layout_words(layout)}, TTL {format_seconds(cost.ttl_s)}"
         parts.append(Padding(Text(said), (0, 0, 0, 2)))
     return Group(*parts)
 

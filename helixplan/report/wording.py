@@ -51,6 +51,14 @@ def facts(plan: Plan) -> list[tuple[str, str]]:
     return lines
 
 
+def layout_words(layout: PlanLayout) -> str:
+    """A layout in one line."""
+    return (
+        f"{layout.gpus} GPUs, KVP {layout.kvp} x TPA {layout.tpa} x DP {layout.dp}, TPF {layout.tpf} x EP {layout.ep}, "
+        f"PP {layout.pp}, batch {layout.batch:,}"
+    )
+
+
 def weights(plan: Plan) -> str:
     """One dtype, or each component's."""
     if plan.workload.weight_dtype != "mixed":

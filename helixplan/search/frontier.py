@@ -1,6 +1,6 @@
-"""The exact frontier of tokens/s a user against tokens/s a GPU: every layout and integer batch that no other beats in both.
+"""The exact frontier of tokens/s/user against tokens/s (or users) a GPU: each layout and integer batch that none beats in both.
 
-At a given key and batch both rates are best where the TTL is least, so a point of the frontier is the fastest layout of a key
+At a given key and batch all of these are best where the TTL is least, so a point of the frontier is the fastest layout of a key
 at a batch. In a gap of batches no layout of the key is faster than at the low end, and none has more requests than the high
 end: a gap whose corner (that speed, that many requests) is beaten by a point already found holds nothing of the frontier.
 """
@@ -24,10 +24,22 @@ from helixplan.search.space import Space, build_space
 class FrontierPoint:
     """One layout at a batch that no allowed one beats in both rates."""
 
+    family: str
     layout: Layout
     batch: int
-    tokens_per_s_per_user: float
-    tokens_per_s_per_gpu: float
+    ttl_s: float
+
+    @property
+    def tokens_per_s_per_user(self) -> float:
+        return 1 / self.ttl_s
+
+    @property
+    def tokens_per_s_per_gpu(self) -> float:
+        return self.batch / (self.ttl_s * self.layout.gpus)
+
+    @property
+    def users_per_gpu(self) -> float:
+        return self.batch / self.layout.gpus
 
 
 @dataclass(frozen=True)
@@ -39,14 +51,29 @@ class Found:
     looked_at: int
 
 
-def find_frontier(case: Case, request: Request) -> Found:
-    """The frontier of a request's families, rules, sizes and pins. No points where nothing is allowed."""
+def find_frontier(case: Case, request: Request, *, of_users: bool = False) -> Found:
+    """The frontier of one family under a request's rules, sizes and pins; may be empty. ``of_users``: of users a GPU instead."""
     space = build_space(case, request)
     if not space.keys:
         return Found([], 0, 0)
-    edge = Edge(case, space, request)
+    edge = Edge(case, space, request, of_users=of_users)
     _, covered = edge.sweep()
-    return Found(edge.points_found(), covered, edge.points)
+    return Found(edge.points_found(request.family), covered, edge.points)
+
+
+def joint(frontiers: list[list[FrontierPoint]], *, of_users: bool = False) -> list[FrontierPoint]:
+    """What is left of several frontiers together; where points tie, the first frontier's."""
+    points = [point for frontier in frontiers for point in frontier]
+    if not points:
+        return []
+    user = np.array([point.tokens_per_s_per_user for point in points])
+    gpu = np.array([point.users_per_gpu if of_users else point.tokens_per_s_per_gpu for point in points])
+    rows = np.flatnonzero(~beaten(user, gpu, user, gpu))
+    left: list[FrontierPoint] = []
+    for row in rows[np.argsort(-user[rows], kind="stable")].tolist():
+        if not left or abs(points[row].ttl_s - left[-1].ttl_s) > TIE * left[-1].ttl_s:
+            left.append(points[row])
+    return left
 
 
 def beaten(user: Floats, gpu: Floats, by_user: Floats, by_gpu: Floats) -> Bools:
@@ -69,8 +96,9 @@ class Edge(Sweep):
 
     rungs = 12
 
-    def __init__(self, case: Case, space: Space, request: Request) -> None:
+    def __init__(self, case: Case, space: Space, request: Request, *, of_users: bool) -> None:
         super().__init__(case, space, request)
+        self.of_users = of_users
         self.best: Pairs | None = None
 
     def promising(self, gaps: Gaps) -> Bools:
@@ -79,7 +107,7 @@ class Edge(Sweep):
         if self.best is None or not np.any(fine):
             return fine
         user = np.where(fine, 1 / np.where(fine, gaps.ttl_s, 1.0), 0.0)
-        gpu = user * gaps.high / self.space.gpus[gaps.key]
+        gpu = gaps.high / self.space.gpus[gaps.key] * (1.0 if self.of_users else user)
         return fine & ~beaten(user, gpu, *self.rates(self.best))
 
     def remember(self, pairs: Pairs) -> None:
@@ -91,10 +119,11 @@ class Edge(Sweep):
         self.best = pairs[~beaten(user, gpu, user, gpu)]
 
     def rates(self, pairs: Pairs) -> tuple[Floats, Floats]:
-        """Tokens a second: a user's and a GPU's."""
-        return 1 / pairs.ttl_s, pairs.batch / (pairs.ttl_s * self.space.gpus[pairs.key])
+        """Tokens a second of a user, and of a GPU (or its users)."""
+        users = pairs.batch / self.space.gpus[pairs.key]
+        return 1 / pairs.ttl_s, users if self.of_users else users / pairs.ttl_s
 
-    def points_found(self) -> list[FrontierPoint]:
+    def points_found(self, family: str) -> list[FrontierPoint]:
         """Best interactivity first, one layout for each pair of rates: where several tie, the one a plan would choose."""
         if self.best is None or not len(self.best):
             return []
@@ -108,7 +137,7 @@ class Edge(Sweep):
             elif _before(self.space, self.best, row, kept[-1]):
                 kept[-1] = row
         whole = self.space.whole(self.best.attention, self.best.ffn)
-        return [FrontierPoint(whole.row(i), int(self.best.batch[i]), float(user[i]), float(gpu[i])) for i in kept]
+        return [FrontierPoint(family, whole.row(i), int(self.best.batch[i]), float(self.best.ttl_s[i])) for i in kept]
 
 
 def _before(space: Space, pairs: Pairs, one: int, other: int) -> bool:
