@@ -226,6 +226,8 @@ class Step:
 
     def experts(self, active: float, pairs: float, share: int, dtype: str) -> float:
         own = self.k.grouped_gemm.get("nvfp4" if dtype == "fp4" else dtype, [])
+        most = max(ffn.experts for _, ffn, _ in self.m.ffn_kinds if isinstance(ffn, MoE))
+        own = [kernel for kernel in own if kernel.most_experts is None or most <= kernel.most_experts]
         kernels = [kernel for kernel in own if kernel.math in self.peak] or self.k.grouped_gemm["bf16"]
         weights = 3 * self.m.hidden * share
         size = active * weights * BYTES[dtype] + pairs * (2 * self.m.hidden + 3 * share) * 2

@@ -60,6 +60,7 @@ def systems(draw: st.DrawFn) -> hp.Hardware:
         changes["scale_out"] = None
     data = profile(**{name: value for name, value in changes.items() if value is not None or name == "scale_out"})
     data["kernels"]["grouped_gemm"]["fp8"][0]["token_us"] = draw(st.sampled_from([0.0, 5.0]))
+    data["kernels"]["grouped_gemm"]["nvfp4"][1]["most_experts"] = draw(st.sampled_from([8, 256]))
     return hp.load_hardware(data)
 
 

@@ -53,7 +53,8 @@ PROMISES = [
     ((*BLACKWELL, *HOPPER), "latent attention", 0.08, 0.22),
     ((*BLACKWELL, *HOPPER, "a100-hgx"), "gemm bf16", 0.08, 0.22),
     ((*BLACKWELL, *HOPPER), "gemm fp8", 0.08, 0.22),
-    ((*BLACKWELL, *HOPPER, "rtx-pro-6000"), ("grouped gemm bf16", "grouped gemm fp8", "grouped gemm nvfp4"), 0.12, 0.38),
+    (("gb200-nvl72", "b200-hgx"), "grouped gemm nvfp4 low latency", 0.12, 0.38),
+    ((*BLACKWELL, *HOPPER, "rtx-pro-6000"), ("grouped gemm bf16", "grouped gemm fp8", "grouped gemm nvfp4 fastest"), 0.12, 0.38),
     (("gb200-nvl72",), "all to all MNNVL", 0.10, 0.30),
     ((*BLACKWELL, *HOPPER, "a100-hgx"), "all reduce", 0.10, 0.30),
     ((*BLACKWELL, *HOPPER), "MLA module", 0.10, 0.30),
@@ -64,7 +65,8 @@ PROMISES = [
 @pytest.mark.parametrize(("systems", "what", "median", "p90"), PROMISES, ids=lambda value: str(value)[:40])
 def test_the_errors_promised_are_kept(systems: tuple[str, ...], what: str | tuple[str, ...], median: float, p90: float) -> None:
     for system in systems:
-        rows = [one for one in compared(system) if one.what.startswith(what) and not one.what.endswith("reduce MNNVL")]
+        apart = ("reduce MNNVL", "over L2", "+", "GPUs")
+        rows = [one for one in compared(system) if one.what.startswith(what) and not one.what.endswith(apart)]
         assert rows, (system, what)
         for one in rows:
             assert one.rows >= 9
@@ -76,8 +78,8 @@ def test_the_errors_promised_are_kept(systems: tuple[str, ...], what: str | tupl
 def test_fits_that_never_saw_large_shapes_keep_their_limit_there(system: str) -> None:
     checks = list(beyond_limits(hp.load_hardware(system)))
     assert len(checks) == {"gb200-nvl72": 5, "b200-hgx": 4, "b300-hgx": 4}.get(system, 0)
-    for operation, name, median, p90, limit in checks:
-        assert (median <= limit["median"], p90 <= limit["p90"]) == (True, True), (operation, name)
+    for what, _, far, limit in checks:
+        assert (far.median_error <= limit["median"], far.p90_error <= limit["p90"]) == (True, True), what
 
 
 def test_splits_are_chosen_within_three_percent_of_the_measured_best_on_gb200(gb200: hp.Hardware) -> None:
@@ -143,7 +145,9 @@ def rows_of(operation: str, count: int = 200, dtype: str = "fp8", seed: int = 3)
         shape |= {"gpus": 2.0 ** draw.integers(1, 5, count), "bytes": shape["bytes"] * 1024}
         dtype = ""
     kernel = "MNNVL" if operation == "all_to_all" else "own"
-    found = Measurements(operation, dtype, kernel, shape, np.ones(count), np.arange(count), "a test", "own.csv", cold=True)
+    found = Measurements(
+        operation, dtype, kernel, shape, np.ones(count), np.arange(count), "a test", "own.csv", np.ones(count, bool)
+    )
     return replace(found, us=predicted(hp.load_hardware("gb200-nvl72"), found) * 1e6)
 
 
@@ -163,17 +167,26 @@ def test_the_same_shapes_are_kept_for_testing_on_every_system_and_dtype() -> Non
 
 
 def test_rows_are_left_out_by_rules_about_shape_and_time_alone(gb200: hp.Hardware) -> None:
-    found = replace(rows_of("attention"), cold=False)
+    found = rows_of("attention")
+    found = replace(found, cold=~found.cold)
     rules = usable(gb200, found)
     held = found["batch"] * found["tokens"] * found["kv_heads"] * 2 * 128
     assert not np.any(rules.mask & (held > 126e6 / 16) & (held < 1.5 * 126e6))
-    assert np.any(usable(gb200, replace(found, cold=True)).mask & (held > 126e6 / 16) & (held < 1.5 * 126e6))
+    assert np.any(usable(gb200, replace(found, cold=~found.cold)).mask & (held > 126e6 / 16) & (held < 1.5 * 126e6))
     slow = found.us.copy()
     victim = int(np.flatnonzero(rules.mask)[np.argmin(found.us[rules.mask])])
     slow[victim] *= 1e6
     assert not usable(gb200, replace(found, us=slow)).mask[victim]
-    fast = np.where(held >= 1.5 * 126e6, 1e-3, found.us)
-    assert not np.any(usable(gb200, replace(found, us=fast)).mask & (held >= 1.5 * 126e6))
+    large = np.flatnonzero(held >= 1.5 * 126e6)
+    fast = found.us.copy()
+    fast[large[0]] = 1e-3
+    lit = usable(gb200, replace(found, us=fast))
+    assert not lit.mask[large[0]]
+    # A row that beats light is no witness against others.
+    assert np.sum(lit.mask) >= np.sum(rules.mask) - 1
+    fast[large] = 1e-3
+    with pytest.raises(hp.InputError, match="memory_bytes_per_s"):
+        usable(gb200, replace(found, us=fast))
 
 
 @settings(max_examples=30)
@@ -264,7 +277,8 @@ def test_measurements_survive_being_written_and_read(tmp_path: Path) -> None:
     (tmp_path / "own.csv").write_text(as_csv(found, {"device": "a GPU", "driver": "1", "measured_on": "2026-11-23"}))
     back = read_csv(tmp_path / "own.csv")
     for before, after in zip(found, back, strict=True):
-        assert (before.operation, before.dtype, before.kernel, after.cold) == (after.operation, after.dtype, after.kernel, True)
+        assert (before.operation, before.dtype, before.kernel) == (after.operation, after.dtype, after.kernel)
+        assert np.all(after.cold)
         np.testing.assert_allclose(before.us, after.us, rtol=1e-3)
         for name, values in before.shape.items():
             np.testing.assert_allclose(values, after[name])
@@ -286,6 +300,12 @@ CSV_HEAD = "operation,kernel,dtype,m,n,k,us\n"
         (CSV_HEAD + "gemm,,bf16,1,2,3,fast\n", ["row 2", "column 'us'", "'fast'"]),
         (CSV_HEAD + "gemm,,bf16,1,2,3,-4\n", ["row 2", "column 'us'", "-4"]),
         (CSV_HEAD + "gemm,,bf16,1,2,3,4\n", ["too few"]),
+        (CSV_HEAD + "gemm,,,1,2,3,4\n", ["row 2", "column 'dtype'", "bf16"]),
+        (CSV_HEAD + "gemm,,int4,1,2,3,4\n", ["row 2", "column 'dtype'", "'int4'"]),
+        ("operation,kernel,dtype,gpus,bytes,us\nall_reduce,,bf16,2,3,4\n", ["row 2", "column 'dtype'", "(empty)"]),
+        ("operation,kernel,dtype,gpus,bytes,us\nall_reduce,,,1,3,4\n", ["row 2", "column 'gpus'", "at least 2"]),
+        (CSV_HEAD + "gemm,a,bf16,1,2,3,4\ngemm,b,bf16,1,2,3,4\n", ["two kernels", "'a'", "'b'"]),
+        ("operation,kernel,dtype,batch,hidden,us\n" + "small,norm,,1,4096,2000\n" * 3, ["column 'us'", "1000 times"]),
     ],
 )
 def test_bad_measurements_are_refused_in_one_sentence(cli: Run, tmp_path: Path, text: str, said: list[str]) -> None:
@@ -306,6 +326,7 @@ def test_bad_measurements_are_refused_in_one_sentence(cli: Run, tmp_path: Path, 
         (("gb200-nvl72", "--from", "silicon", "--csv", "x.csv"), ["--csv", "gpu"]),
         (("gb200-nvl72", "--from", "gpu"), ["torch"]),
         (("gb200-nvl72", "--from", "none.csv"), ["none.csv", "No such file"]),
+        (("gb200-nvl72", "--from", "gpu", "--csv", "x", "--output", "x"), ["--csv", "--output"]),
     ],
 )
 def test_calibrations_mistakes_are_one_sentence(cli: Run, arguments: tuple[str, ...], said: list[str]) -> None:
@@ -313,6 +334,33 @@ def test_calibrations_mistakes_are_one_sentence(cli: Run, arguments: tuple[str, 
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     for word in said:
         assert word in done.stderr
+
+
+def test_part_of_a_calibration_leaves_a_system_uncalibrated_and_its_borrowed_tables_untested(cli: Run, tmp_path: Path) -> None:
+    lines = MEASURED.read_text().splitlines()
+    (tmp_path / "part.csv").write_text("\n".join([lines[0], *(line for line in lines if line.startswith("gemm,"))]) + "\n")
+    done = cli("calibrate", "mi300x", "--from", "part.csv", "--output", "new.toml")
+    assert done.returncode == 0, done.stderr
+    new = hp.load_hardware(str(tmp_path / "new.toml"))
+    assert (new.calibration_note or "").startswith("uncalibrated: gemm fitted")
+    assert new.kernels.attention["bf16"].evidence is None
+    assert new.kernels.gemm["bf16"].evidence is not None
+    whole = hp.load_hardware("h200-hgx")
+    cli("calibrate", "h200-hgx", "--from", "part.csv", "--output", "mine.toml")
+    mine = hp.load_hardware(str(tmp_path / "mine.toml"))
+    assert mine.calibration_note is None
+    assert mine.kernels.attention == whole.kernels.attention
+    assert mine.kernels.gemm["fp8"] != whole.kernels.gemm["fp8"]
+
+
+def test_the_order_of_rows_is_no_matter(cli: Run, tmp_path: Path) -> None:
+    head, *lines = MEASURED.read_text().splitlines()
+    few = [line for line in lines if line.startswith(("small,", "merge,"))]
+    for name, rows in (("one", few), ("other", few[::-1])):
+        (tmp_path / f"{name}.csv").write_text("\n".join([head, *rows]) + "\n")
+        assert cli("calibrate", "h200-hgx", "--from", f"{name}.csv", "--output", f"{name}.toml").returncode == 0
+    one, other = (hp.load_hardware(str(tmp_path / f"{name}.toml")).kernels.overheads for name in ("one", "other"))
+    assert (one.small_kernel_us, one.merge_us) == (other.small_kernel_us, other.merge_us)
 
 
 def test_constants_written_as_toml_are_read_back_the_same(gb200: hp.Hardware) -> None:

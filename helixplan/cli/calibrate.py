@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from helixplan.evidence.measurements import Measurements
     from helixplan.inputs.hardware import Hardware
 
-COLUMNS = ("rows and errors in %", "fitted", "tested", "error, p90", "beyond the fit")
+COLUMNS = ("rows; errors in %", "fit+test", "left out", "error, p90", "beyond")
 
 
 def calibrate(
@@ -44,6 +44,8 @@ def calibrate(
     hardware = load_hardware(system)
     if csv is not None and source != "gpu":
         raise InputError("goes with --from gpu only", field="--csv")
+    if csv is not None and output is not None and csv.resolve() == output.resolve():
+        raise InputError("is the file of --output too; name two", file=str(csv), field="--csv")
     for path in (output, csv):
         if path is not None:
             check_writable(path, force=force)
@@ -109,8 +111,8 @@ def _row(one: Fitted) -> tuple[str, ...]:
     beyond = [f"{name}: {error_pair(far.median_error, far.p90_error)}" for name, far in evidence.beyond.items()]
     return (
         f"{one.name} {one.variant}".strip(),
-        str(evidence.fitted_rows),
-        str(evidence.tested_rows),
+        f"{evidence.fitted_rows}+{evidence.tested_rows}",
+        str(sum(evidence.left_out.values())),
         error_pair(evidence.median_error, evidence.p90_error),
         "; ".join(beyond),
     )

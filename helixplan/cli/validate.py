@@ -10,7 +10,7 @@ import typer
 
 from helixplan.cli import options, show
 from helixplan.cli.progress import shown_while
-from helixplan.errors import RegressionFound
+from helixplan.errors import InputError, RegressionFound
 
 if TYPE_CHECKING:
     from helixplan.evidence.published import Held
@@ -36,41 +36,48 @@ def validate(
     output_format: options.OutputFormat = options.Format.TABLE,
 ) -> None:
     """Hold predictions against measurements; exit 1 where an error is over its stated limit."""
+    if system and against is Against.PUBLISHED:
+        raise InputError("goes with --against silicon only: published figures name their own systems", field="--system")
     document: dict[str, Any] = {}
     failures: list[str] = []
-    if against is not Against.PUBLISHED:
-        measured = _silicon(system)
-        document["silicon"] = [_comparison(one) for one in measured]
-        failures += [_over(one) for one in measured if not one.holds]
-        if output_format is not options.Format.JSON:
-            _print_silicon(measured, output_format)
     if against is not Against.SILICON:
-        from helixplan.evidence.published import against_published
-
-        held = list(against_published())
-        document["published"] = [_claim(one) for one in held]
-        failures += [
-            f"{one.claim.what}: {one.predicted:.3g} {one.claim.unit} here, {one.claim.figure:g} published"
-            for one in held
-            if not one.holds
-        ]
-        if output_format is not options.Format.JSON:
-            show.heading("published", output_format)
-            show.records([_published_row(one) for one in held], output_format)
+        failures += _published(document, output_format)
+    if against is not Against.PUBLISHED:
+        failures += _silicon(document, list(dict.fromkeys(system or [])), output_format)
     if output_format is options.Format.JSON:
         show.result(json.dumps(document, indent=2, sort_keys=True))
     if failures:
         raise RegressionFound(failures)
 
 
-def _silicon(systems: list[str] | None) -> list[Comparison]:
+def _published(document: dict[str, Any], output_format: options.Format) -> list[str]:
+    from helixplan.evidence.published import against_published
+
+    held = list(against_published())
+    document["published"] = [_claim(one) for one in held]
+    if output_format is not options.Format.JSON:
+        show.heading("published", output_format)
+        show.records([_published_row(one) for one in held], output_format)
+        show.result("")
+    return [
+        f"{one.claim.what}: {one.predicted:.3g} {one.claim.unit} here, {one.claim.figure:g} published"
+        for one in held
+        if not one.holds
+    ]
+
+
+def _silicon(document: dict[str, Any], systems: list[str], output_format: options.Format) -> list[str]:
     from helixplan.evidence.silicon import FOLDERS, check_system
     from helixplan.evidence.validate import against_silicon
 
-    for name in systems or []:
+    for name in systems:
         check_system(name)
     with shown_while("validating") as tell:
-        return list(against_silicon(systems or list(FOLDERS), tell))
+        measured = list(against_silicon(systems or list(FOLDERS), tell))
+    document["silicon"] = [_comparison(one) for one in measured]
+    if output_format is not options.Format.JSON:
+        _print_silicon(measured, output_format)
+    return [_over(one) for one in measured if not one.holds]
 
 
 def _over(one: Comparison) -> str:
@@ -110,7 +117,8 @@ def _published_row(one: Held) -> tuple[str, str]:
 
 
 def _comparison(one: Comparison) -> dict[str, Any]:
-    return {**vars(one), "holds": one.holds}
+    fields = {name: None if value == float("inf") else value for name, value in vars(one).items()}
+    return fields | {"holds": one.holds}
 
 
 def _claim(one: Held) -> dict[str, Any]:

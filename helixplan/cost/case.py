@@ -61,11 +61,11 @@ class Machine:
             return kernels["nvfp4"], "fp4"
         return kernels["bf16"], "bf16"
 
-    def grouped_kernels(self, dtype: str) -> list[GroupedGemmKernel]:
-        """The kernels for experts of ``dtype``, of which the fastest is run; bf16's where there is none."""
+    def grouped_kernels(self, dtype: str, experts: int = 0) -> list[GroupedGemmKernel]:
+        """The kernels for so many experts of ``dtype``, of which the fastest is run; bf16's where there is none."""
         flops = self.hardware.gpu.flops_per_s
         own = self.hardware.kernels.grouped_gemm.get("nvfp4" if dtype == "fp4" else dtype, [])  # type: ignore[call-overload]
-        runnable = [kernel for kernel in own if kernel.math in flops]
+        runnable = [kernel for kernel in own if kernel.math in flops and experts <= (kernel.most_experts or experts)]
         return runnable or self.hardware.kernels.grouped_gemm["bf16"]
 
 

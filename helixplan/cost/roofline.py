@@ -48,18 +48,21 @@ def gemm(machine: Machine, requests: Amount, matrix: Gemm, dtype: str) -> Timing
     return Timing(seconds, moved, flops, memory_s=memory_s, compute_s=compute_s).judged(kernel.median_error)
 
 
-def grouped_gemm(machine: Machine, tokens: Amount, active: Amount, pairs: Amount, expert: Expert, dtype: str) -> Timing:
+def grouped_gemm(
+    machine: Machine, tokens: Amount, active: Amount, pairs: Amount, expert: Expert, dtype: str, experts: int = 0
+) -> Timing:
     """The routed experts of a GPU: ``active`` of them read, ``pairs`` token-expert pairs computed, the fastest kernel run.
 
     t0 + max(bytes/(e BW), flops/(f peak)) + a active + r tokens, for every rank sorts all ``tokens``. Bytes are the active
-    experts' weights and each pair's input, two intermediates in, one out, and output.
+    experts' weights and each pair's input, two intermediates in, one out, and output. ``experts`` of
+    the whole layer; a kernel may not run with more than some.
     """
     gpu = machine.hardware.gpu
     activations = pairs * (2 * expert.hidden + 3 * expert.width) * ACTIVATION_BYTES
     moved = active * expert.elements * BYTES_PER_ELEMENT[dtype] + activations
     flops = 2.0 * pairs * expert.elements
     best: Timing | None = None
-    for kernel in machine.grouped_kernels(dtype):
+    for kernel in machine.grouped_kernels(dtype, experts):
         memory_s = moved / (kernel.memory_efficiency * gpu.memory_bytes_per_s)
         compute_s = flops / (kernel.math_efficiency * gpu.flops_per_s[kernel.math])
         seconds = (kernel.floor_us + kernel.expert_us * active + kernel.token_us * tokens) * MICRO

@@ -250,7 +250,9 @@ def _moe_phases(shares: Shares, moe: MoE) -> dict[str, Timing]:
     router = moe.router(hidden)
     timings = {
         "ffn.router": gemm(case.machine, tokens, router, case.precision.of(router.component)),
-        "ffn.experts": grouped_gemm(case.machine, tokens, active, most, moe.expert(hidden, shares.tpf), case.precision.experts),
+        "ffn.experts": grouped_gemm(
+            case.machine, tokens, active, most, moe.expert(hidden, shares.tpf), case.precision.experts, moe.experts
+        ),
     }
     if moe.shared:
         timings["ffn.shared"] = _sharded(shares, moe.shared, "shared")

@@ -14,7 +14,7 @@ from helixplan.evidence.fitting import ASSUMED_MATH, errors, fit, form_for, idea
 from helixplan.evidence.measurements import Measurements, check_units
 from helixplan.evidence.predict import with_kernel, working_set
 from helixplan.evidence.silicon import NEVER_FITTED, check_system, read_table, tables_of
-from helixplan.inputs.hardware import Beyond, Evidence, Hardware
+from helixplan.inputs.hardware import Beyond, Evidence, Hardware, KernelConstants
 from helixplan.inputs.workload import ACTIVATION_BYTES
 from helixplan.numeric import Floats
 
@@ -62,23 +62,58 @@ def from_silicon(hardware: Hardware) -> Iterator[Measurements]:
 def calibrate(hardware: Hardware, measured: list[Measurements], tell: Callable[[str], None] = lambda said: None) -> Calibration:
     """Fits every kernel of ``measured``. ``tell`` is told what is being fitted. Raises InputError about unusable tables."""
     fitted: list[Fitted] = []
+    _check_kernels(measured)
     for found in measured:
-        if found.operation in ("small", "merge"):
-            continue
         tell(f"{found.operation} {found.dtype} {found.kernel}".strip())
         check_units(found, ideal_seconds(hardware, found), "latency" if found.file.endswith(".parquet") else "us")
-        fitted.append(_fit(hardware, found))
+        if found.operation not in ("small", "merge"):
+            fitted.append(_fit(hardware, found))
     constants = _assembled(hardware, fitted)
     overheads = _overheads(hardware, measured)
     if overheads is not None:
         constants["overheads"] = overheads
-    names = ("attention", "latent_attention", "gemm", "grouped_gemm", "all_to_all", "all_gather", "all_reduce")
-    borrowed = [name for name in names if name not in constants]
-    source = "fit by helixplan calibrate; each table names its measurements and its errors on rows kept from the fit"
-    kernels = hardware.file.kernels.model_copy(
-        update={"calibrated": bool(fitted), "source": source, "inherit": None, **constants},
-    )
+    borrowed = [name for name in FITTABLE if name not in constants]
+    kernels = _told(hardware.file.kernels.model_copy(update={"inherit": None, **constants}), hardware, fitted, borrowed)
     return Calibration(with_kernels(hardware, kernels), fitted, borrowed)
+
+
+FITTABLE = ("attention", "latent_attention", "gemm", "grouped_gemm", "all_to_all", "all_gather", "all_reduce")
+
+
+def _check_kernels(measured: list[Measurements]) -> None:
+    """Raises InputError where two kernels of one operation were measured and only one can be kept."""
+    seen: dict[tuple[str, str], str] = {}
+    for found in measured:
+        key = (found.operation, found.dtype)
+        if found.operation not in ("small", "merge", "grouped_gemm") and key in seen:
+            raise InputError(
+                f"holds two kernels of {found.operation} {found.dtype}, {seen[key]!r} and {found.kernel!r}; keep the rows of one",
+                file=found.file,
+                field="column 'kernel'",
+            )
+        seen[key] = found.kernel
+
+
+def _told(kernels: KernelConstants, hardware: Hardware, fitted: list[Fitted], borrowed: list[str]) -> KernelConstants:
+    """The constants with what can be said of them as a whole. What was another system's stays so, untested here."""
+    own = hardware.file.kernels.calibrated
+    if own or not borrowed:
+        source = "fit by helixplan calibrate; each table names its measurements and its errors on rows kept from the fit"
+        return kernels.model_copy(update={"calibrated": own or bool(fitted), "source": source})
+    done = ", ".join(dict.fromkeys(one.operation for one in fitted)) or "nothing"
+    before = hardware.file.kernels.source.removeprefix("uncalibrated: ")
+    source = f"uncalibrated: {done} fitted by helixplan calibrate; for the rest, {before}"
+    without = {name: _untested(getattr(kernels, name)) for name in borrowed}
+    return kernels.model_copy(update={"calibrated": False, "source": source, **without})
+
+
+def _untested(table: Any) -> Any:
+    """Constants without their evidence, kernel by kernel."""
+    if isinstance(table, dict):
+        return {name: _untested(one) for name, one in table.items()}
+    if isinstance(table, list):
+        return [_untested(one) for one in table]
+    return table.model_copy(update={"evidence": None})
 
 
 def with_kernels(hardware: Hardware, kernels: Any) -> Hardware:
@@ -153,8 +188,14 @@ def _beyond(hardware: Hardware, found: Measurements, kept: NDArray[np.bool_], he
 
 
 def _assembled(hardware: Hardware, fitted: list[Fitted]) -> dict[str, Any]:
-    """The profile's tables: what was fitted, and in the same operation nothing that was another system's."""
+    """The profile's tables: what was fitted, beside what the profile already had of its own."""
     tables: dict[str, Any] = {}
+    if hardware.file.kernels.calibrated:
+        fresh = {one.operation for one in fitted if one.operation in ("attention", "latent_attention", "gemm", "grouped_gemm")}
+        tables = {name: dict(getattr(hardware.file.kernels, name)) for name in fresh}
+        for one in fitted:
+            if one.operation == "grouped_gemm":
+                tables[one.operation][one.dtype] = []
     for one in fitted:
         if one.operation == "grouped_gemm":
             tables.setdefault(one.operation, {}).setdefault(one.dtype, []).append(one.constants)
@@ -174,16 +215,14 @@ def _assembled(hardware: Hardware, fitted: list[Fitted]) -> dict[str, Any]:
 def _overheads(hardware: Hardware, measured: list[Measurements]) -> Any:
     """Small kernels and the merge, where they were measured: the median, and the start-up that its bytes leave the merge."""
     changes: dict[str, float] = {}
-    sources = []
-    for found in measured:
-        if found.operation == "small":
-            changes["small_kernel_us"] = rounded(float(np.median(found.us)))
-        elif found.operation == "merge":
-            read = _merge_bytes(found) / hardware.gpu.memory_bytes_per_s * 1e6
-            changes["merge_us"] = rounded(_start_up(found.us, read))
-        else:
-            continue
-        sources.append(found.source)
+    small = [found for found in measured if found.operation == "small"]
+    merges = [found for found in measured if found.operation == "merge"]
+    if small:
+        changes["small_kernel_us"] = rounded(float(np.median(np.concatenate([found.us for found in small]))))
+    if merges:
+        read = np.concatenate([_merge_bytes(found) / hardware.gpu.memory_bytes_per_s * 1e6 for found in merges])
+        changes["merge_us"] = rounded(_start_up(np.concatenate([found.us for found in merges]), read))
+    sources = [found.source for found in small + merges]
     if not changes:
         return None
     old = hardware.file.kernels.overheads

@@ -33,6 +33,8 @@ DIGITS = 4
 ASSUMED_MATH = 0.6
 """The math efficiency that stands where too few measurements are bound by arithmetic to tell it."""
 COMPUTE_BOUND_ROWS = 0.02
+MOST_EXPERTS = {"low latency": 256}
+"""Kernels that the tables hold no row of with more experts, where others have some: TensorRT-LLM's for fp4 at low latency."""
 UNSPLIT_ERROR = 0.15
 """A median error past which an attention kernel is taken not to split a request's cache at all."""
 WILD = 0.1
@@ -137,7 +139,10 @@ def _grouped(found: Measurements, math: str) -> Form:
         "expert_us": _us(0.3),
         "token_us": _us(0.01),
     }
-    return Form(GroupedGemmKernel, unknowns, {"math": math, "variant": found.kernel or "default"})
+    given: dict[str, Any] = {"math": math, "variant": found.kernel or "default"}
+    if found.kernel in MOST_EXPERTS:
+        given["most_experts"] = MOST_EXPERTS[found.kernel]
+    return Form(GroupedGemmKernel, unknowns, given)
 
 
 def _collective(found: Measurements, math: str) -> Form:
@@ -254,17 +259,34 @@ def usable(hardware: Hardware, found: Measurements) -> Usable:
         rules["query heads"] = found["query_heads"] > MOST_QUERY_HEADS_A_KV_HEAD * found["kv_heads"]
     rules["same shape"] = _repeated(found)
     if np.any(held):
-        if not found.cold:
-            rules["warm cache"] = (held > cache / 16) & (held < 1.5 * cache)
-        rules["faster than light"] = (held >= 1.5 * cache) & (found.seconds < 0.98 * held / hardware.gpu.memory_bytes_per_s)
-    if found.operation in SIZES:
-        rules["contradicted"] = _contradicted(found, SIZES[found.operation])
+        large = held >= 1.5 * cache
+        rules["warm cache"] = ~found.cold & (held > cache / 16) & ~large
+        rules["faster than light"] = large & (found.seconds < 0.98 * held / hardware.gpu.memory_bytes_per_s)
+        _check_light(hardware, found, large, rules["faster than light"])
     kept = np.ones(len(found), dtype=bool)
     left_out = {}
     for name, wrong in rules.items():
         left_out[name] = int(np.sum(kept & wrong))
         kept &= ~wrong
+    if found.operation in SIZES:
+        # Rows that another rule refused are no witnesses.
+        wrong = np.zeros(len(found), dtype=bool)
+        wrong[kept] = _contradicted(found.where(kept), SIZES[found.operation])
+        left_out["contradicted"] = int(np.sum(wrong))
+        kept &= ~wrong
     return Usable(kept, {name: count for name, count in left_out.items() if count})
+
+
+def _check_light(hardware: Hardware, found: Measurements, large: NDArray[np.bool_], fast: NDArray[np.bool_]) -> None:
+    """Raises InputError where most rows beat light: then the profile's bandwidth is wrong, or the times are."""
+    if 2 * int(np.sum(fast)) > int(np.sum(large)):
+        row = int(np.flatnonzero(fast)[0])
+        raise InputError(
+            f"row {found.rows[row]} reads {working_set(found)[row]:.3g} bytes in {found.us[row]:g} us, and most large rows "
+            f"are like it: faster than the profile's memory_bytes_per_s of {hardware.gpu.memory_bytes_per_s:g} allows",
+            file=found.file,
+            field=f"{found.operation} {found.dtype}".strip(),
+        )
 
 
 def _repeated(found: Measurements) -> NDArray[np.bool_]:

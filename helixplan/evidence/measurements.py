@@ -10,7 +10,7 @@ import csv
 import hashlib
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,13 +36,20 @@ OPERATIONS: dict[str, tuple[str, ...]] = {
 """The columns of each operation's shape. ``bytes`` of a collective: what a rank sends (all-to-all), contributes (all-gather) or
 holds (all-reduce). ``active`` experts are read for ``pairs`` of a token and an expert; ``tokens`` are all that were routed."""
 
+COLLECTIVES = ("all_to_all", "all_gather", "all_reduce")
 SHAPES = tuple(dict.fromkeys(column for columns in OPERATIONS.values() for column in columns))
 TEXTS = ("operation", "kernel", "dtype")
 ABOUT = ("device", "driver", "measured_on")
 COLD = {"yes": True, "no": False, "": False}
 """Whether every launch's operands had to come from memory."""
 CSV_COLUMNS = (*TEXTS, *SHAPES, "us", "cold", *ABOUT)
-DTYPES = ("", "bf16", "fp8", "nvfp4", "mxfp4", "int4")
+DTYPES: dict[str, tuple[str, ...]] = {
+    "attention": ("bf16", "fp8"),
+    "latent_attention": ("bf16", "fp8"),
+    "gemm": ("bf16", "fp8", "nvfp4"),
+    "grouped_gemm": ("bf16", "fp8", "nvfp4", "mxfp4", "int4"),
+}
+"""Of the cache or the weights; operations that are not named have none."""
 TEST_SHARE = 4
 """One shape in so many is kept from every fit."""
 
@@ -59,8 +66,8 @@ class Measurements:
     rows: NDArray[np.int64]
     source: str
     file: str
-    cold: bool = False
-    """Whether every launch's operands had to come from memory; where not, sizes near the cache's say little of a decode step."""
+    cold: NDArray[np.bool_]
+    """Whether a row's operands came from memory each time; where not, sizes near the cache's say little of a step."""
 
     def __len__(self) -> int:
         return len(self.us)
@@ -71,7 +78,7 @@ class Measurements:
     def where(self, mask: NDArray[np.bool_]) -> Measurements:
         """The rows for which ``mask`` holds."""
         shape = {name: values[mask] for name, values in self.shape.items()}
-        return replace(self, shape=shape, us=self.us[mask], rows=self.rows[mask])
+        return replace(self, shape=shape, us=self.us[mask], rows=self.rows[mask], cold=self.cold[mask])
 
     @property
     def kept_for_testing(self) -> NDArray[np.bool_]:
@@ -133,7 +140,7 @@ def read_csv(path: Path) -> list[Measurements]:
                 file=file,
                 field=f"column {name!r}",
             )
-    groups: dict[tuple[str, str, str, str], list[tuple[int, dict[str, str]]]] = {}
+    groups: dict[tuple[str, str, str], list[tuple[int, dict[str, str]]]] = {}
     for number, row in enumerate(reader, start=2):
         groups.setdefault(_kind(row, number, file), []).append((number, row))
     if not groups:
@@ -141,21 +148,29 @@ def read_csv(path: Path) -> list[Measurements]:
     return [_gathered(kind, rows, file) for kind, rows in groups.items()]
 
 
-def _kind(row: dict[str, str], number: int, file: str) -> tuple[str, str, str, str]:
-    allowed: dict[str, Sequence[str]] = {"operation": tuple(OPERATIONS), "dtype": DTYPES, "cold": tuple(COLD)}
-    for name, values in allowed.items():
-        if (row.get(name) or "") not in values:
-            named = ", ".join(value or "(empty)" for value in values)
-            raise InputError(f"row {number} has {shown(row.get(name))}; allowed: {named}", file=file, field=f"column {name!r}")
-    return row["operation"], row["dtype"] or "", row["kernel"] or "", row.get("cold") or ""
+def _kind(row: dict[str, str], number: int, file: str) -> tuple[str, str, str]:
+    _one_of(row, "operation", tuple(OPERATIONS), number, file)
+    _one_of(row, "dtype", DTYPES.get(row["operation"], ("",)), number, file)
+    _one_of(row, "cold", tuple(COLD), number, file)
+    return row["operation"], row["dtype"] or "", row["kernel"] or ""
 
 
-def _gathered(kind: tuple[str, str, str, str], rows: list[tuple[int, dict[str, str]]], file: str) -> Measurements:
-    operation, dtype, kernel, cold = kind
+def _one_of(row: dict[str, str], name: str, values: tuple[str, ...], number: int, file: str) -> None:
+    given = row.get(name) or ""
+    if given not in values:
+        named = ", ".join(value or "(empty)" for value in values)
+        raise InputError(f"row {number} has {shown(given)}; allowed: {named}", file=file, field=f"column {name!r}")
+
+
+def _gathered(kind: tuple[str, str, str], rows: list[tuple[int, dict[str, str]]], file: str) -> Measurements:
+    operation, dtype, kernel = kind
     columns: dict[str, list[float]] = {name: [] for name in (*OPERATIONS[operation], "us")}
     for number, row in rows:
         for name, values in columns.items():
             values.append(_number(row.get(name), name, number, file))
+        if operation in COLLECTIVES and columns["gpus"][-1] < 2:
+            said = f"row {number} has {columns['gpus'][-1]:g}; a group has at least 2"
+            raise InputError(said, file=file, field="column 'gpus'")
     about = {name: rows[0][1].get(name) for name in ABOUT}
     told = ", ".join(str(value) for value in about.values() if value)
     us = np.array(columns.pop("us"))
@@ -169,7 +184,7 @@ def _gathered(kind: tuple[str, str, str, str], rows: list[tuple[int, dict[str, s
             np.array([number for number, _ in rows]),
             source=f"{path_name(file)}{f' ({told})' if told else ''}",
             file=file,
-            cold=COLD[cold],
+            cold=np.array([COLD[row.get("cold") or ""] for _, row in rows]),
         )
     )
 
@@ -198,6 +213,6 @@ def as_csv(found: Iterable[Measurements], about: dict[str, str]) -> str:
         for index in range(len(one)):
             row: dict[str, Any] = {name: f"{values[index]:g}" for name, values in one.shape.items()}
             row |= {"operation": one.operation, "kernel": one.kernel, "dtype": one.dtype, "us": f"{one.us[index]:.4g}"}
-            row["cold"] = "yes" if one.cold else "no"
+            row["cold"] = "yes" if one.cold[index] else "no"
             writer.writerow(row | about)
     return text.getvalue()

@@ -291,7 +291,9 @@ def _measured(
 ) -> Measurements:
     shape = {name: np.asarray(values, dtype=float)[rows] for name, values in table.shape(columns).items()}
     us: Floats = np.asarray(columns["latency"], dtype=float)[rows] * table.unit_us
-    return checked(Measurements(table.operation, dtype, kernel, shape, us, np.flatnonzero(rows), source, file), column="latency")
+    warm = np.zeros(len(us), dtype=bool)
+    found = Measurements(table.operation, dtype, kernel, shape, us, np.flatnonzero(rows), source, file, warm)
+    return checked(found, column="latency")
 
 
 def read_columns(path: Path, needs: tuple[str, ...]) -> Columns:

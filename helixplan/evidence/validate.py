@@ -31,7 +31,7 @@ from helixplan.evidence.silicon import (
     read_table,
     tables_of,
 )
-from helixplan.inputs.hardware import Hardware, load_hardware
+from helixplan.inputs.hardware import Beyond, Hardware, load_hardware
 from helixplan.inputs.validation import parse_toml
 from helixplan.numeric import Floats
 
@@ -88,9 +88,13 @@ def against_silicon(systems: list[str], tell: Callable[[str], None] = lambda sai
     for system in systems:
         hardware = load_hardware(system)
         tell(system)
-        for found in _fastest([m for table in tables_of(system) for m in read_table(system, table)]):
+        measured = [m for table in tables_of(system) for m in read_table(system, table)]
+        for found in measured + _fastest(measured):
             if _has_constants(hardware, found):
                 yield _operation(hardware, found)
+                if found.operation == "gemm":
+                    yield _cold_gemm(hardware, found)
+        yield from _beyond(hardware)
         if system in MODULE_SYSTEMS:
             yield from _modules(hardware)
         if system == "gb200-nvl72":
@@ -102,12 +106,13 @@ def _has_constants(hardware: Hardware, found: Measurements) -> bool:
 
 
 def _fastest(measured: list[Measurements]) -> list[Measurements]:
-    """Where two kernels of one dtype were measured, the faster of them at each shape that both ran: the one that would be."""
-    whole: dict[tuple[str, str, str], Measurements] = {}
-    for found in measured:
-        key = (found.operation, found.dtype, "" if found.operation == "grouped_gemm" else found.kernel)
-        whole[key] = _faster(whole[key], found) if key in whole else found
-    return list(whole.values())
+    """Where two kernels of experts of one dtype were measured, the faster at each shape that both ran: the one that would be."""
+    found = []
+    for dtype in dict.fromkeys(one.dtype for one in measured if one.operation == "grouped_gemm"):
+        kernels = [one for one in measured if one.operation == "grouped_gemm" and one.dtype == dtype]
+        if len(kernels) == 2:
+            found.append(_faster(*kernels))
+    return found
 
 
 def _faster(one: Measurements, other: Measurements) -> Measurements:
@@ -117,7 +122,7 @@ def _faster(one: Measurements, other: Measurements) -> Measurements:
     second = np.array([keys[1][key] for key in common])
     us = np.minimum(one.us[first], other.us[second])
     shape = {name: values[first] for name, values in one.shape.items()}
-    return replace(one, kernel="fastest", shape=shape, us=us, rows=one.rows[first])
+    return replace(one, kernel="fastest", shape=shape, us=us, rows=one.rows[first], cold=one.cold[first])
 
 
 def _rows(found: Measurements) -> list[list[float]]:
@@ -125,13 +130,44 @@ def _rows(found: Measurements) -> list[list[float]]:
 
 
 def _operation(hardware: Hardware, found: Measurements) -> Comparison:
-    mask = usable(hardware, found).mask & tested_rows(hardware, found)
-    if hardware.name != NEVER_FITTED:
-        mask &= found.kept_for_testing
-    tested = found.where(mask)
+    tested = found.where(_never_fitted(hardware, found) & tested_rows(hardware, found))
     what = " ".join(part for part in (found.operation.replace("_", " "), found.dtype, found.kernel) if part)
     limit = limit_for("silicon", found.operation, hardware.name, found.kernel, found.dtype)
     return _compare(hardware.name, what, found.source, predicted(_running(hardware, found), tested), tested.seconds, limit)
+
+
+def _never_fitted(hardware: Hardware, found: Measurements) -> NDArray[np.bool_]:
+    """The usable rows that no fit saw: one shape in four, or every one of the system that is never fitted."""
+    mask = usable(hardware, found).mask
+    return mask if hardware.name == NEVER_FITTED else mask & found.kept_for_testing
+
+
+def _cold_gemm(hardware: Hardware, found: Measurements) -> Comparison:
+    """GEMMs too large for L2 alone, which small warm ones would otherwise outnumber."""
+    large = working_set(found) >= 1.5 * hardware.file.gpu.l2_bytes.value
+    tested = found.where(_never_fitted(hardware, found) & large)
+    limit = limit_for("silicon", "cold_gemm", hardware.name, dtype=found.dtype)
+    return _compare(
+        hardware.name, f"gemm {found.dtype}, over L2", found.source, predicted(hardware, tested), tested.seconds, limit
+    )
+
+
+def _beyond(hardware: Hardware) -> Iterator[Comparison]:
+    """The errors that the profile's own evidence tells of second fits, where a limit speaks of them."""
+    for what, source, far, limit in beyond_limits(hardware):
+        errors = (far.median_error, far.p90_error)
+        yield Comparison(
+            hardware.name,
+            what,
+            source,
+            far.tested_rows,
+            0.0,
+            0.0,
+            *errors,
+            bias=0.0,
+            limit_median=limit["median"],
+            limit_p90=limit["p90"],
+        )
 
 
 def _running(hardware: Hardware, found: Measurements) -> Hardware:
@@ -244,15 +280,14 @@ def _loss(said: Floats, measured: Floats) -> float:
     return float(measured[int(np.argmin(said))] / np.min(measured) - 1)
 
 
-def beyond_limits(hardware: Hardware) -> Iterator[tuple[str, str, float, float, dict[str, Any]]]:
-    """(operation, what was beyond, median, p90, limit) of the profile's own evidence, where a limit speaks of it."""
-    tables: dict[str, NDArray[Any] | Any] = {
-        "attention": list(hardware.kernels.attention.values()) + list(hardware.kernels.latent_attention.values()),
-        "all_to_all": [hardware.kernels.all_to_all],
-    }
-    for operation, kernels in tables.items():
-        found = [far for kernel in kernels if kernel.evidence for far in kernel.evidence.beyond.items()]
+def beyond_limits(hardware: Hardware) -> Iterator[tuple[str, str, Beyond, dict[str, Any]]]:
+    """(what was tested beyond its fit, its source, the errors, the limit) of a profile's evidence, where there is a limit."""
+    kernels = hardware.kernels
+    tables = [("attention", dtype, kernel) for dtype, kernel in kernels.attention.items()]
+    tables += [("attention", f"MLA {dtype}", kernel) for dtype, kernel in kernels.latent_attention.items()]  # type: ignore[misc]
+    tables.append(("all_to_all", "", kernels.all_to_all))  # type: ignore[arg-type]
+    for operation, which, kernel in tables:
         for entry in limits()["beyond"]:
-            if entry["operation"] == operation and hardware.name in entry["systems"]:
-                for name, far in found:
-                    yield operation, name, far.median_error, far.p90_error, entry
+            if entry["operation"] == operation and hardware.name in entry["systems"] and kernel.evidence:
+                for name, far in kernel.evidence.beyond.items():
+                    yield f"{operation.replace('_', ' ')} {which} {name}".replace("  ", " "), kernel.source, far, entry

@@ -103,8 +103,10 @@ class _Kernel(_Strict):
 
     @property
     def median_error(self) -> float | None:
-        """On measurements that the constants were not fitted to."""
-        return self.evidence.median_error if self.evidence else None
+        """On measurements that the constants were not fitted to: the worst of those within and beyond the fit's range."""
+        if self.evidence is None:
+            return None
+        return max([self.evidence.median_error, *(far.median_error for far in self.evidence.beyond.values())])
 
 
 class AttentionKernel(_Kernel):
@@ -169,6 +171,8 @@ class GroupedGemmKernel(_Kernel):
     math_efficiency: Efficiency
     expert_us: Microseconds
     token_us: Microseconds = 0.0
+    most_experts: Rows | None = None
+    """Of a layer: the kernel does not run with more."""
     math: Math
 
 

@@ -55,7 +55,7 @@ class Log:
                 np.arange(len(rows)),
                 source,
                 "this machine's GPU",
-                cold=True,
+                np.ones(len(rows), dtype=bool),
             )
             for (operation, dtype, kernel), rows in self.rows.items()
         ]
