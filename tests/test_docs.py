@@ -14,6 +14,8 @@ import typer.main
 import helixplan as hp
 from helixplan.cli import app
 from helixplan.cost.step import PHASE_ORDER
+from helixplan.curves import Comparisons, Frontier
+from helixplan.evidence.measurements import CSV_COLUMNS
 from helixplan.inputs.hardware import ProfileFile
 from helixplan.inputs.huggingface import ARCHITECTURES, ConfigFile
 from helixplan.plans import Plan
@@ -98,11 +100,16 @@ def _keys(schema: dict[str, object]) -> set[str]:
     return {key for model in models for key in model.get("properties", {})}
 
 
-@pytest.mark.parametrize("described", [Plan, ProfileFile, ConfigFile])
+@pytest.mark.parametrize("described", [Plan, ProfileFile, ConfigFile, Frontier, Comparisons])
 def test_every_key_of_every_file_format_is_documented(described: type[Plan]) -> None:
     only_inside = {"value", "change", "cost"}
     for key in _keys(described.model_json_schema()) - only_inside:
         assert re.search(rf"`{key}`|`{key}\.|`{key}\[|\.{key}\b|`\[+{key}\]", FILES), key
+
+
+def test_every_column_of_a_measurements_file_is_documented() -> None:
+    for column in CSV_COLUMNS:
+        assert f"`{column}`" in FILES, column
 
 
 def test_every_architecture_phase_and_rule_is_documented() -> None:

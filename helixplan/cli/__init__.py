@@ -18,6 +18,7 @@ from helixplan.cli.estimate import estimate
 from helixplan.cli.frontier import frontier
 from helixplan.cli.options import as_typed
 from helixplan.cli.plan import plan
+from helixplan.cli.reproduce import reproduce
 from helixplan.cli.validate import validate
 from helixplan.errors import HelixplanError, InfeasibleError, RegressionFound
 from helixplan.version import __version__
@@ -33,6 +34,7 @@ app.command("plan")(plan)
 app.command("estimate")(estimate)
 app.command("frontier")(frontier)
 app.command("compare")(compare)
+app.command("reproduce")(reproduce)
 app.command("calibrate")(calibrate)
 app.command("validate")(validate)
 app.command("schema")(schema)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from helixplan.evidence.measurements import Measurements
     from helixplan.inputs.hardware import Hardware
 
-COLUMNS = ("rows; errors in %", "fit+test", "left out", "error, p90", "beyond")
+COLUMNS = ("rows; errors in %", "fit+test", "out", "error, p90", "beyond")
 
 
 def calibrate(

@@ -25,6 +25,8 @@ class Schema(StrEnum):
 
     PLAN = "plan"
     INFEASIBLE = "infeasible"
+    FRONTIER = "frontier"
+    COMPARISON = "comparison"
     MODEL = "model"
     HARDWARE = "hardware"
 
@@ -35,6 +37,10 @@ def schema(name: Annotated[Schema, typer.Argument(help="Which format.")]) -> Non
         from helixplan.plans import Plan as Described
     elif name is Schema.INFEASIBLE:
         from helixplan.plans import Infeasible as Described  # type: ignore[assignment]
+    elif name is Schema.FRONTIER:
+        from helixplan.curves import Frontier as Described  # type: ignore[assignment]
+    elif name is Schema.COMPARISON:
+        from helixplan.curves import Comparisons as Described  # type: ignore[assignment]
     elif name is Schema.MODEL:
         from helixplan.inputs.huggingface import ConfigFile as Described  # type: ignore[assignment]
     else:

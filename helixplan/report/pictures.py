@@ -184,3 +184,27 @@ body > div {{ flex: 1; min-height: 24rem; min-width: 0; }}
 </body>
 </html>
 """
+
+
+def figure_1(series: list[tuple[str, str, dict[str, tuple[list[int], list[float]]]]]) -> bytes:
+    """Panels of microseconds over a number of ranks, as SVG: (title, x label, name of a line -> its points)."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    settings: Any = {"svg.hashsalt": "helixplan", "font.size": 10, "svg.fonttype": "none"}
+    with matplotlib.rc_context(settings):
+        figure, axes = pyplot.subplots(1, len(series), figsize=(4 * len(series), 3.4), sharey=True, layout="constrained")
+        for panel, (title, label, lines) in zip(axes, series, strict=True):
+            for (name, (x, y)), style in zip(lines.items(), STYLES.values(), strict=False):
+                panel.plot(x, y, color=style[0], marker=style[1], linestyle=style[2], label=name)
+            panel.set(
+                title=title, xlabel=label, ylabel="us a layer", xscale="log", yscale="log", xticks=x, xticklabels=map(str, x)
+            )
+            panel.minorticks_off()
+            panel.grid(True, alpha=0.3)
+        content = io.BytesIO()
+        figure.savefig(content, format="svg", metadata={"Date": None})
+        pyplot.close(figure)
+    return content.getvalue()

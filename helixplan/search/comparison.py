@@ -12,6 +12,7 @@ from helixplan.cost.score import score_case
 from helixplan.inputs.workload import Request
 from helixplan.layout import Layouts
 from helixplan.search.frontier import FrontierPoint, find_frontier, joint
+from helixplan.search.gaps import TIE
 from helixplan.search.rules import FAMILIES
 
 BASELINES = tuple(name for name in FAMILIES if name != "helix")
@@ -70,13 +71,17 @@ def largest_ratio(helix: list[FrontierPoint], baseline: list[FrontierPoint], rat
 
     A side that reaches no such speed has no point to offer there; the largest ratio is of those where both have one.
     """
-    found = []
-    for point in baseline:
-        as_fast = [other for other in helix if other.ttl_s <= point.ttl_s * (1 + 1e-9)]
-        if as_fast:
-            best = max(as_fast, key=rate)
-            found.append(Best(rate(best) / rate(point), point, best))
-    return max(found, key=lambda best: best.ratio)
+    ours = np.array([rate(point) for point in helix])
+    ttl = np.array([point.ttl_s for point in helix])
+    order = np.argsort(ttl, kind="stable")
+    most = np.maximum.accumulate(ours[order])
+    # Where the running maximum was last reached: the point that holds it.
+    holder = np.maximum.accumulate(np.where(ours[order] == most, np.arange(len(order)), 0))
+    as_fast = np.searchsorted(ttl[order], np.array([point.ttl_s for point in baseline]) * (1 + TIE), side="right")
+    theirs = np.array([rate(point) for point in baseline])
+    ratios = np.where(as_fast > 0, most[as_fast - 1] / theirs, -np.inf)
+    best = int(np.argmax(ratios))
+    return Best(float(ratios[best]), baseline[best], helix[order[holder[as_fast[best] - 1]]])
 
 
 def overlap_loss(case: Case, points: list[FrontierPoint]) -> float:

@@ -128,22 +128,19 @@ class Edge(Sweep):
         if self.best is None or not len(self.best):
             return []
         user, gpu = self.rates(self.best)
-        order = np.lexsort((*reversed(break_order(self.space, self.best)), -user))
+        preference = np.stack([np.asarray(column, dtype=float) for column in break_order(self.space, self.best)], axis=1)
         kept: list[int] = []
-        for row in order.tolist():
-            same = kept and abs(user[row] - user[kept[-1]]) <= TIE * user[row] and abs(gpu[row] - gpu[kept[-1]]) <= TIE * gpu[row]
-            if not same:
+        for row in np.argsort(-user, kind="stable").tolist():
+            if not kept or not _tie(user[row], user[kept[-1]]) or not _tie(gpu[row], gpu[kept[-1]]):
                 kept.append(row)
-            elif _before(self.space, self.best, row, kept[-1]):
+            elif preference[row].tolist() < preference[kept[-1]].tolist():
                 kept[-1] = row
         whole = self.space.whole(self.best.attention, self.best.ffn)
         return [FrontierPoint(family, whole.row(i), int(self.best.batch[i]), float(self.best.ttl_s[i])) for i in kept]
 
 
-def _before(space: Space, pairs: Pairs, one: int, other: int) -> bool:
-    """Whether one pair comes before another in the order that breaks ties."""
-    values = [column[[one, other]] for column in break_order(space, pairs)]
-    return [v[0] for v in values] < [v[1] for v in values]
+def _tie(one: float, other: float) -> bool:
+    return abs(one - other) <= TIE * one
 
 
 def _fastest(pairs: Pairs) -> Ints:
