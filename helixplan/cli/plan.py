@@ -9,6 +9,7 @@ import typer
 
 from helixplan.cli import options, show
 from helixplan.cli.files import check_writable, write_atomically
+from helixplan.cli.progress import shown_while
 from helixplan.errors import InfeasibleError
 
 
@@ -43,7 +44,8 @@ def plan(
     case = pose(load_model(model), load_hardware(hardware), work)
     show.warnings(warnings_of(case))
     try:
-        found = plan_case(case, asked)
+        with shown_while("planning"):
+            found = plan_case(case, asked)
     except InfeasibleError as error:
         show.infeasible(error, output_format)
         raise typer.Exit(3) from None

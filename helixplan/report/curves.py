@@ -9,9 +9,9 @@ from helixplan.curves import Comparison, Frontier, Point
 from helixplan.report.wording import layout_words
 from helixplan.units import format_context, format_count
 
-POINT_COLUMNS = ("family", "tok/s/user", "tok/s/GPU", "batch", "GPUs", "KVPxTPAxDP", "TPFxEP", "PP", "TTL ms", "GB")
+POINT_COLUMNS = ("family", "tok/s/user", "tok/s/GPU", "batch", "GPUs", "KVPxTPAxDP", "TPFxEP", "PP", "TTL ms")
 SHOWN = 16
-COMPARISON_COLUMNS = ("context", "tok/s/user", "tok/s/GPU", "at tok/s/user", "users/GPU", "HOP-B off")
+COMPARISON_COLUMNS = ("context", "tok/s/user", "tok/s/GPU", "at tok/s/user", "users/GPU", "HOP-B's worth")
 
 
 def frontier_headline(found: Frontier) -> str:
@@ -39,7 +39,6 @@ def point_row(point: Point) -> tuple[str, ...]:
         f"{layout.tpf}x{layout.ep}",
         str(layout.pp),
         f"{cost.ttl_s * 1e3:.4g}",
-        f"{point.memory.total_bytes / 1e9:.1f}",
     )
 
 
@@ -73,7 +72,7 @@ def comparison_row(one: Comparison) -> tuple[str, ...]:
         f"{one.throughput_ratio:.3g}x",
         f"{one.at_tokens_per_s_per_user:.4g}",
         f"{one.user_ratio:.3g}x",
-        f"-{one.overlap_loss:.1%}",
+        f"{one.overlap_loss:.1%}",
     )
 
 
