@@ -13,7 +13,7 @@ from helixplan.assembly import evaluate, make_plan, relaxation
 from helixplan.cost.case import Case, pose
 from helixplan.cost.score import Scores, score_case
 from helixplan.curves import Comparison, Comparisons, Frontier, Point
-from helixplan.errors import InfeasibleError, InputError
+from helixplan.errors import Conflict, InfeasibleError, InputError
 from helixplan.inputs.hardware import Hardware, load_hardware
 from helixplan.inputs.huggingface import load_model
 from helixplan.inputs.model import Model
@@ -27,7 +27,7 @@ from helixplan.search.frontier import Found, find_frontier, joint
 from helixplan.search.infeasible import find_conflict
 from helixplan.search.optimum import find_optimum
 from helixplan.search.relief import find_relief
-from helixplan.search.rules import families_named
+from helixplan.search.rules import FAMILIES, families_named
 from helixplan.tracing import comparison, comparisons, frontier_document, points
 
 
@@ -107,6 +107,21 @@ def frontier(
     return frontier_case(case, Request(ttl_s, batch, gpus, max_gpus, families[0], pins or {}), families)
 
 
+def _none_of(case: Case, request: Request, families: tuple[str, ...]) -> InfeasibleError:
+    """Why none of several families has a layout: each family's own conflict, and what would help it."""
+    conflict, relaxations = [], []
+    for name in families:
+        asked = replace(request, family=name)
+        members = find_conflict(case, asked)
+        told = f"{name}: " if len(families) > 1 else ""
+        conflict += [Conflict(f"{told}{member.rule}", member.detail) for member in members]
+        for option in _relaxations(case, asked, [member.rule for member in members]):
+            # Other families are the caller's to name, and were asked for where they could be.
+            if not option.change.startswith("--family"):
+                relaxations.append(option.model_copy(update={"change": f"{told}{option.change}"}))
+    return InfeasibleError(conflict, relaxations)
+
+
 def named_families(names: list[str]) -> tuple[str, ...]:
     """The families of a list of names, ``any`` standing for all. Raises InputError about one that is none."""
     for name in names:
@@ -120,7 +135,7 @@ def frontier_case(case: Case, request: Request, families: tuple[str, ...]) -> Fr
     found = family_frontiers(case, request, families)
     left = joint([one.points for one in found.values()])
     if not left:
-        plan_case(case, request)
+        raise _none_of(case, request, families)
     return frontier_document(case, request, families, left, sum(one.candidates for one in found.values()))
 
 
@@ -154,7 +169,7 @@ def compare(
 
     Raises InputError for what is wrong without solving, InfeasibleError where a side has no allowed layout.
     """
-    contexts = [context_tokens] if isinstance(context_tokens, int) else list(context_tokens)
+    contexts = [context_tokens] if isinstance(context_tokens, int) else list(dict.fromkeys(context_tokens))
     request = Request(ttl_s, batch, gpus, max_gpus, "helix", pins or {})
     cases = [_posed(model, hardware, Workload(tokens, **modelling)) for tokens in contexts]
     return comparisons([compare_case(case, request, named_baselines(list(baselines))) for case in cases])
@@ -171,9 +186,8 @@ def compare_case(case: Case, request: Request, baselines: tuple[str, ...]) -> Co
     """``compare`` for a case already posed."""
     found = find_comparison(case, request, baselines)
     if found is None:
-        for name in ("any", *baselines):
-            plan_case(case, replace(request, family=name))
-        raise RuntimeError("a comparison found nothing to compare where every side has a plan")
+        helix = family_frontiers(case, request, tuple(FAMILIES))
+        raise _none_of(case, request, baselines if any(one.points for one in helix.values()) else tuple(FAMILIES))
     return comparison(case, baselines, found)
 
 

@@ -86,7 +86,7 @@ def frontier_document(
         cost_model_version=COST_MODEL_VERSION,
         model=PlanModel(name=case.model.name, sha256=case.model.sha256),
         hardware=plan_hardware(case),
-        workload=plan_workload(case, request),
+        workload=plan_workload(case, request).model_copy(update={"family": "+".join(families)}),
         families=list(families),
         candidates=candidates,
         points=points(case, found),

@@ -25,7 +25,7 @@ from helixplan.inputs.workload import Request, Workload
 from helixplan.report.curves import shown
 from helixplan.report.paper import reproduction
 from helixplan.report.pictures import STYLES, Picture, as_image, as_page, in_terminal
-from helixplan.search.frontier import beaten
+from helixplan.search.frontier import beaten, find_frontier, joint
 from tests.conftest import ROOT, Run, llama_config
 from tests.strategies import contexts, models, systems
 from tests.test_oracle import MOST_BATCH, Scored, brute_force
@@ -34,9 +34,9 @@ FAMILIES = ("helix", "tp", "pp", "dp-ep", "medha")
 R1 = ("frontier", "deepseek-r1", "gb200-nvl72", "--context", "1M", "--max-gpus", "16")
 
 
-def pareto(found: list[Scored]) -> list[tuple[float, float]]:
-    """By looking at every pair: rates that none beats in one without losing in the other."""
-    rates = sorted({(1 / s.ttl_s, s.batch / (s.ttl_s * s.gpus)) for s in found}, reverse=True)
+def pareto(found: list[Scored], *, of_users: bool = False) -> list[tuple[float, float]]:
+    """By sorting: rates that none beats in one without losing in the other."""
+    rates = sorted({(1 / s.ttl_s, s.batch / s.gpus / (1 if of_users else s.ttl_s)) for s in found}, reverse=True)
     kept: list[tuple[float, float]] = []
     for user, gpu in rates:
         if not kept or gpu > kept[-1][1] * (1 + 1e-9):
@@ -70,6 +70,11 @@ def test_the_frontier_is_brute_forces_no_point_more_and_none_less(
     curve = hp.frontier(model, hardware, context_tokens=context, family=family, **request)
     ours = [(point.cost.tokens_per_s_per_user, point.cost.tokens_per_s_per_gpu) for point in curve.points]
     np.testing.assert_allclose(ours, pareto(found), rtol=1e-8)
+    if family != "any":
+        asked = Request(family=family, **request)
+        crowd = find_frontier(pose(model, hardware, Workload(context)), asked, of_users=True).points
+        users = [(point.tokens_per_s_per_user, point.users_per_gpu) for point in crowd]
+        np.testing.assert_allclose(users, pareto(found, of_users=True), rtol=1e-8)
     assert max(point.layout.batch for point in curve.points) <= MOST_BATCH
     for point in curve.points[:: max(1, len(curve.points) // 5)]:
         one = hp.estimate(model, hardware, point.layout.layout, context_tokens=context, batch=point.layout.batch)
@@ -140,7 +145,16 @@ def test_compares_ratios_are_those_of_the_frontiers(model: str, gb200: hp.Hardwa
     crowd = [side["users"].layout for side in (said.helix, said.baseline)]
     assert said.user_ratio == pytest.approx((crowd[0].batch / crowd[0].gpus) / (crowd[1].batch / crowd[1].gpus), rel=1e-9)
     assert said.helix["users"].cost.ttl_s <= said.baseline["users"].cost.ttl_s * (1 + 1e-9)
-    assert said.user_ratio >= said.throughput_ratio * 0.9
+    case = pose(hp.load_model(model), gb200, Workload(1_000_000))
+    crowds = []
+    for names in (FAMILIES, baselines):
+        own = [find_frontier(case, Request(family=name, max_gpus=32), of_users=True).points for name in names]
+        crowds.append(joint(own, of_users=True))
+    expected = max(
+        max(other.users_per_gpu for other in crowds[0] if other.ttl_s <= point.ttl_s * (1 + 1e-9)) / point.users_per_gpu
+        for point in crowds[1]
+    )
+    assert said.user_ratio == pytest.approx(expected, rel=1e-9)
 
 
 def test_users_at_a_speed_are_the_most_that_a_plan_can_hold(gb200: hp.Hardware) -> None:
@@ -199,6 +213,7 @@ def test_views_fit_80_columns_and_name_the_layouts(cli: Run) -> None:
         ((*R1, "--ttl", "1us"), 3, []),
         (("compare", *R1[1:], "--baseline", "helix"), 2, ["baseline", "helix", "medha"]),
         (("compare", *R1[1:], "--ttl", "1us"), 3, []),
+        ((*R1, "--plot", "."), 2, ["--plot"]),
         (("reproduce", "the-moon"), 2, ["the-moon"]),
         (("reproduce", "helix-paper", "--output", "page.txt"), 2, ["--output", ".md"]),
     ],
@@ -208,6 +223,21 @@ def test_mistakes_are_told_before_any_work(cli: Run, arguments: tuple[str, ...],
     assert done.returncode == code, done.stderr
     for word in said:
         assert word in done.stderr
+
+
+def test_several_families_that_all_fail_each_say_why(cli: Run) -> None:
+    request = (*R1, "--family", "tp", "--family", "pp", "--pin", "pp=4", "--pin", "dp=2", "--format", "json")
+    done = cli(*request)
+    assert done.returncode == 3
+    rules = [member["rule"] for member in json.loads(done.stdout)["conflict"]]
+    assert {rule.partition(": ")[0] for rule in rules} == {"tp", "pp"}
+    assert "pp: pin dp=2" in rules
+    compared = cli("compare", *R1[1:], "--pin", "kvp=16", "--format", "json")
+    document = json.loads(compared.stdout)
+    assert {member["rule"].partition(": ")[0] for member in document["conflict"]} == {"tp", "pp", "dp-ep", "medha"} - {
+        family for family in ("medha",) if not any(member["rule"].startswith(family) for member in document["conflict"])
+    }
+    assert not any("--family" in option["change"] for option in document["relaxations"])
 
 
 @pytest.fixture(scope="module")

@@ -46,9 +46,9 @@ def calibrate(
         raise InputError("goes with --from gpu only", field="--csv")
     if csv is not None and output is not None and csv.resolve() == output.resolve():
         raise InputError("is the file of --output too; name two", file=str(csv), field="--csv")
-    for path in (output, csv):
+    for path, option in ((output, "--output"), (csv, "--csv")):
         if path is not None:
-            check_writable(path, force=force)
+            check_writable(path, force=force, option=option)
     with shown_while(f"calibrating {hardware.name}") as tell:
         measured = _measured(hardware, source, csv, force=force, tell=tell)
         found = fit_all(hardware, measured, tell)
@@ -71,7 +71,7 @@ def _measured(hardware: Hardware, source: str, csv: Path | None, *, force: bool,
         run = measure(tell)
         show.note(run.speed)
         if csv is not None:
-            write_atomically(csv, as_csv(run.measurements, run.about), force=force)
+            write_atomically(csv, as_csv(run.measurements, run.about), force=force, option="--csv")
         return run.measurements
     if not source.endswith(".csv"):
         raise InputError(f"got {source!r}; allowed: silicon, gpu, or a file that ends in .csv", field="--from")

@@ -38,11 +38,11 @@ def compare(
     asked = options.request(given, None)
     baselines = named_baselines(baseline or list(BASELINES))
     loaded, system = load_model(model), load_hardware(hardware)
-    works = [Workload(parse_count(text, "--context"), **options.modelling(given)) for text in context]
+    works = [Workload(parse_count(text, "--context"), **options.modelling(given)) for text in dict.fromkeys(context)]
     found = []
     try:
         with shown_while("comparing") as tell:
-            for work, text in zip(works, context, strict=True):
+            for work, text in zip(works, dict.fromkeys(context), strict=True):
                 tell(text)
                 found.append(compare_case(pose(loaded, system, work), asked, baselines))
     except InfeasibleError as error:

@@ -9,31 +9,31 @@ from pathlib import Path
 from helixplan.errors import InputError, shown
 
 
-def check_writable(path: Path, *, force: bool) -> None:
+def check_writable(path: Path, *, force: bool, option: str = "--output") -> None:
     """Raises InputError before any work is done where ``write_atomically`` could not succeed."""
     try:
-        _check(path, force=force)
+        _check(path, force=force, option=option)
     except OSError as error:
-        raise InputError(f"cannot be written ({error.strerror or error})", file=shown(str(path)), field="--output") from None
+        raise InputError(f"cannot be written ({error.strerror or error})", file=shown(str(path)), field=option) from None
 
 
-def _check(path: Path, *, force: bool) -> None:
+def _check(path: Path, *, force: bool, option: str) -> None:
     folder = path.parent
     if path.is_dir():
-        raise InputError("is a folder; name a file", file=str(path), field="--output")
+        raise InputError("is a folder; name a file", file=str(path), field=option)
     if path.exists() and not path.is_file():
-        raise InputError("is not a plain file", file=str(path), field="--output")
+        raise InputError("is not a plain file", file=str(path), field=option)
     if path.exists() and not force:
-        raise InputError("exists already; add --force to replace it", file=str(path), field="--output")
+        raise InputError("exists already; add --force to replace it", file=str(path), field=option)
     if not folder.is_dir():
-        raise InputError(f"the folder {str(folder)!r} does not exist", file=str(path), field="--output")
+        raise InputError(f"the folder {str(folder)!r} does not exist", file=str(path), field=option)
     if not os.access(folder, os.W_OK):
-        raise InputError(f"the folder {str(folder)!r} cannot be written", file=str(path), field="--output")
+        raise InputError(f"the folder {str(folder)!r} cannot be written", file=str(path), field=option)
 
 
-def write_atomically(path: Path, content: str | bytes, *, force: bool) -> None:
+def write_atomically(path: Path, content: str | bytes, *, force: bool, option: str = "--output") -> None:
     """``content`` as the file's whole content. Raises InputError where it exists without ``force``, or cannot be written."""
-    check_writable(path, force=force)
+    check_writable(path, force=force, option=option)
     target = path.resolve()
     try:
         descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
@@ -50,6 +50,6 @@ def write_atomically(path: Path, content: str | bytes, *, force: bool) -> None:
         finally:
             Path(temporary).unlink(missing_ok=True)
     except FileExistsError:
-        raise InputError("exists already; add --force to replace it", file=str(path), field="--output") from None
+        raise InputError("exists already; add --force to replace it", file=str(path), field=option) from None
     except OSError as error:
-        raise InputError(f"cannot be written ({error.strerror or error})", file=str(path), field="--output") from None
+        raise InputError(f"cannot be written ({error.strerror or error})", file=str(path), field=option) from None

@@ -76,12 +76,12 @@ def _check_picture(path: Path, *, force: bool) -> None:
     """Refuses a picture that cannot be drawn before any work is done."""
     import importlib.util
 
-    if path.suffix not in PICTURES:
+    if path.suffix.lower() not in PICTURES:
         raise InputError(f"got {path.suffix or 'no ending'!r}; allowed: {', '.join(PICTURES)}", file=str(path), field="--plot")
-    needs = "plotly" if path.suffix == ".html" else "matplotlib"
+    needs = "plotly" if path.suffix.lower() == ".html" else "matplotlib"
     if importlib.util.find_spec(needs) is None:
         raise InputError(f"drawing it needs {needs}, which is not installed here; pip install 'helixplan[plot]'", field="--plot")
-    check_writable(path, force=force)
+    check_writable(path, force=force, option="--plot")
 
 
 def _picture(case: Case, asked: Request, found: Frontier) -> Picture:
@@ -119,8 +119,8 @@ def _print(found: Frontier, picture: Picture | None, output_format: FrontierForm
 def _draw(picture: Picture, path: Path, *, force: bool) -> None:
     from helixplan.report.pictures import as_image, as_page
 
-    if path.suffix == ".html":
-        write_atomically(path, as_page(picture), force=force)
+    if path.suffix.lower() == ".html":
+        write_atomically(path, as_page(picture), force=force, option="--plot")
     else:
-        write_atomically(path, as_image([picture], path.suffix[1:]), force=force)
+        write_atomically(path, as_image([picture], path.suffix[1:].lower()), force=force, option="--plot")
     show.note(f"wrote {path}")

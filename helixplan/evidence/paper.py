@@ -119,6 +119,7 @@ class Claim:
     unit: str
     source: str
     read: Callable[[Compared], float]
+    how: str = "up to"
 
 
 def _speed(found: Compared) -> float:
@@ -146,7 +147,7 @@ CLAIMS = (
     Claim("R1, users at a latency", R1, 32.0, "x", "Helix 3.2, simulated", _users),
     Claim("Llama 405B, tokens/s/user", LLAMA, 1.13, "x", "Helix 3.2, simulated", _speed),
     Claim("Llama 405B, tokens/s/GPU against TP", LLAMA_TP, 4.0, "x", "Helix 3.2, simulated", _throughput),
-    Claim("R1, loss without HOP-B", R1, 1.0, "%", "Helix 3.3, simulated", _loss),
+    Claim("R1, loss without HOP-B", R1, 1.0, "%", "Helix 3.3, simulated", _loss, "about"),
     Claim("Llama 405B, loss without HOP-B", LLAMA, 12.0, "%", "Helix 3.3, simulated", _loss),
 )
 SILICON_CLAIMS = (

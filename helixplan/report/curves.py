@@ -46,7 +46,7 @@ def how_many(found: Frontier) -> str:
     """How many points there are, of how many candidates, and how many of them are shown."""
     count = len(found.points)
     left = f"; {SHOWN} shown, --format csv has all" if count > SHOWN else ""
-    return f"{format_count(count)} points of {format_count(found.candidates)} layouts and batches{left}"
+    return f"{format_count(count)} point{'s' if count > 1 else ''} of {format_count(found.candidates)} layouts and batches{left}"
 
 
 def frontier_csv(found: Frontier) -> str:

@@ -49,7 +49,7 @@ def in_terminal(picture: Picture, width: int, height: int = 20, *, colour: bool)
     colours = {"helix": "blue", "tp": "red", "pp": "green", "dp-ep": "magenta", "medha": "orange"}
     for name, points in sorted(picture.lines.items(), key=lambda line: line[0] == "helix"):
         if points:
-            x, y = _xy(points)
+            x, y = _steps(points)
             plotext.plot(x, y, marker=markers[name], color=colours[name] if colour else None, label=name)
     plotext.xlabel(X)
     plotext.ylabel(Y)
@@ -60,6 +60,14 @@ def in_terminal(picture: Picture, width: int, height: int = 20, *, colour: bool)
 
 def _xy(points: list[Point]) -> tuple[list[float], list[float]]:
     return [point.cost.tokens_per_s_per_user for point in points], [point.cost.tokens_per_s_per_gpu for point in points]
+
+
+def _steps(points: list[Point]) -> tuple[list[float], list[float]]:
+    """The line's corners: on to the next point's speed at what this one gives, then up."""
+    x, y = _xy(points)
+    corners = [(x[i + 1], y[i]) for i in range(len(x) - 1)]
+    path = [pair for step in zip(zip(x, y, strict=True), [*corners, (x[-1], y[-1])], strict=True) for pair in step]
+    return [pair[0] for pair in path], [pair[1] for pair in path]
 
 
 def _window(picture: Picture) -> tuple[float, float, float, float]:

@@ -96,7 +96,7 @@ def constants(plan: Plan) -> str:
 
 def percent(share: float) -> str:
     """A fraction as people say it: 0.043 is "4.3 %"."""
-    return f"{share:.1%}".replace("%", " %")
+    return f"{round(share, 3) + 0.0:.1%}".replace("%", " %")
 
 
 def error_pair(median: float, p90: float, digits: int = 1) -> str:
