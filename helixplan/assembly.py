@@ -145,7 +145,6 @@ def make_plan(
 ) -> Plan:
     """The plan of one layout: of a search's answer where ``request`` and ``proof`` are given, else of an estimate."""
     found = evaluate(case, layout, batch)
-    plan_layout = _plan_layout(case, found, request)
     broken = None
     if proof is None:
         broken = [rule.name for rule in broken_rules(case, found.layout, FAMILIES["helix"])]
@@ -157,7 +156,7 @@ def make_plan(
         model=PlanModel(name=case.model.name, sha256=case.model.sha256),
         hardware=plan_hardware(case),
         workload=plan_workload(case, request),
-        layout=plan_layout,
+        layout=_layout_found(case, found, request),
         cost=found.cost,
         memory=found.memory,
         proof=None if proof is None or request is None else _plan_proof(proof, request),
@@ -182,12 +181,17 @@ def warnings_of(case: Case) -> list[str]:
     return said
 
 
-def _plan_layout(case: Case, found: Evaluated, request: Request | None) -> PlanLayout:
-    layout = found.layout
+def _layout_found(case: Case, found: Evaluated, request: Request | None) -> PlanLayout:
     family = request.family if request is not None else "any"
     if family == "any":
-        known = family_of(case, layout)
+        known = family_of(case, found.layout)
         family = known.name if known else "none"
+    return plan_layout(case, found.layout, found.batch, family)
+
+
+def plan_layout(case: Case, layout: Layout, batch: int, family: str) -> PlanLayout:
+    """A layout whose exchange and chunks are resolved, as documents name it."""
+    chunks = layout.overlap_chunks or 1
     return PlanLayout(
         family=family,
         kvp=layout.kvp,
@@ -197,9 +201,9 @@ def _plan_layout(case: Case, found: Evaluated, request: Request | None) -> PlanL
         tpf=layout.tpf,
         ep=layout.ep,
         gpus=layout.gpus,
-        batch=found.batch,
-        overlap="hop-b" if (layout.overlap_chunks or 1) > 1 else "none",
-        overlap_chunks=layout.overlap_chunks or 1,
+        batch=batch,
+        overlap="hop-b" if chunks > 1 else "none",
+        overlap_chunks=chunks,
         exchange=layout.exchange,  # type: ignore[arg-type]
         kv_block_tokens=case.workload.kv_block_tokens,
     )
@@ -265,7 +269,7 @@ def _plan_proof(proof: Proof, request: Request) -> PlanProof:
 def _alternative(case: Case, layout: Layout, batch: int, request: Request | None) -> PlanAlternative:
     found = evaluate(case, layout, batch)
     return PlanAlternative(
-        layout=_plan_layout(case, found, request),
+        layout=_layout_found(case, found, request),
         ttl_s=found.cost.ttl_s,
         tokens_per_s_per_user=found.cost.tokens_per_s_per_user,
         tokens_per_s_per_gpu=found.cost.tokens_per_s_per_gpu,
@@ -274,7 +278,7 @@ def _alternative(case: Case, layout: Layout, batch: int, request: Request | None
 
 
 def relaxation(change: str, case: Case, found: Evaluated, request: Request) -> Relaxation:
-    return Relaxation(change=change, layout=_plan_layout(case, found, request), cost=found.cost)
+    return Relaxation(change=change, layout=_layout_found(case, found, request), cost=found.cost)
 
 
 def _ranks(case: Case, layout: Layout, batch: int) -> list[PlanRank]:

@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from helixplan.assembly import plan_hardware, plan_workload, warnings_of
+from helixplan.assembly import plan_hardware, plan_layout, plan_workload, warnings_of
 from helixplan.cost.case import Case
 from helixplan.cost.memory import memory_limit
 from helixplan.cost.score import score_case
 from helixplan.cost.step import attention_part, ffn_part
 from helixplan.curves import Comparison, Comparisons, Frontier, Point, PointCost, PointMemory
-from helixplan.inputs.workload import EXCHANGES, Request
+from helixplan.inputs.workload import Request
 from helixplan.layout import Layouts
-from helixplan.plans import PlanLayout, PlanModel
+from helixplan.plans import PlanModel
 from helixplan.search.comparison import Compared, kvp_is_idle
 from helixplan.search.frontier import FrontierPoint
 from helixplan.version import COST_MODEL_VERSION, SCHEMA_VERSION, __version__
@@ -44,7 +44,7 @@ def points(case: Case, found: list[FrontierPoint]) -> list[Point]:
     return [
         Point(
             family=point.family,
-            layout=_layout(case, point, int(attention.exchange[i]), int(attention.chunks[i])),
+            layout=plan_layout(case, resolved.row(i), point.batch, point.family),
             cost=PointCost(
                 ttl_s=ttl[i],
                 ttl_ideal_s=float(ideal[i]),
@@ -55,25 +55,6 @@ def points(case: Case, found: list[FrontierPoint]) -> list[Point]:
         )
         for i, point in enumerate(found)
     ]
-
-
-def _layout(case: Case, point: FrontierPoint, exchange: int, chunks: int) -> PlanLayout:
-    layout = point.layout
-    return PlanLayout(
-        family=point.family,
-        kvp=layout.kvp,
-        tpa=layout.tpa,
-        dp=layout.dp,
-        pp=layout.pp,
-        tpf=layout.tpf,
-        ep=layout.ep,
-        gpus=layout.gpus,
-        batch=point.batch,
-        overlap="hop-b" if chunks > 1 else "none",
-        overlap_chunks=chunks,
-        exchange=EXCHANGES[exchange],  # type: ignore[arg-type]
-        kv_block_tokens=case.workload.kv_block_tokens,
-    )
 
 
 def frontier_document(
