@@ -397,6 +397,12 @@ def test_validate_exits_1_where_an_error_is_over_its_limit(cli: Run) -> None:
     assert "2.8 published" in bad.stderr
 
 
+def test_validate_refuses_an_unknown_system_before_it_prints_anything(cli: Run) -> None:
+    refused = cli("validate", "--system", "foo")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("error: --system: got 'foo'; there are tables of: ")
+
+
 def test_from_silicon_names_package_table_and_version(gb200: hp.Hardware) -> None:
     for found in from_silicon(gb200):
         assert found.source.startswith("aiconfigurator-core ")

@@ -38,6 +38,7 @@ def validate(
     """Hold predictions against measurements; exit 1 where an error is over its stated limit."""
     if system and against is Against.PUBLISHED:
         raise InputError("goes with --against silicon only: published figures name their own systems", field="--system")
+    _check_systems(system or [])
     document: dict[str, Any] = {}
     failures: list[str] = []
     if against is not Against.SILICON:
@@ -48,6 +49,14 @@ def validate(
         show.result(json.dumps(document, indent=2, sort_keys=True))
     if failures:
         raise RegressionFound(failures)
+
+
+def _check_systems(systems: list[str]) -> None:
+    if systems:
+        from helixplan.evidence.silicon import check_system
+
+        for name in systems:
+            check_system(name, "--system")
 
 
 def _published(document: dict[str, Any], output_format: options.Format) -> list[str]:
@@ -67,11 +76,9 @@ def _published(document: dict[str, Any], output_format: options.Format) -> list[
 
 
 def _silicon(document: dict[str, Any], systems: list[str], output_format: options.Format) -> list[str]:
-    from helixplan.evidence.silicon import FOLDERS, check_system
+    from helixplan.evidence.silicon import FOLDERS
     from helixplan.evidence.validate import against_silicon
 
-    for name in systems:
-        check_system(name)
     with shown_while("validating") as tell:
         measured = list(against_silicon(systems or list(FOLDERS), tell))
     document["silicon"] = [_comparison(one) for one in measured]

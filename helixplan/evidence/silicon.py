@@ -260,12 +260,10 @@ def package_version() -> str:
     return importlib.metadata.version(PACKAGE)
 
 
-def check_system(system: str) -> None:
-    """Raises InputError where no tables of a system are known."""
+def check_system(system: str, field: str = "SYSTEM") -> None:
+    """Raises InputError, naming ``field``, where no tables of a system are known."""
     if system not in FOLDERS:
-        raise InputError(
-            f"got {system!r}{did_you_mean(system, FOLDERS)}; there are tables of: {', '.join(FOLDERS)}", field="SYSTEM"
-        )
+        raise InputError(f"got {system!r}{did_you_mean(system, FOLDERS)}; there are tables of: {', '.join(FOLDERS)}", field=field)
 
 
 def read_table(system: str, table: Table, folder: Path | None = None) -> list[Measurements]:
