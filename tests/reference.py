@@ -63,12 +63,15 @@ class Step:
     def dtype(self, component: str) -> str:
         return self.work.get("weights") or getattr(self.m.precision, component)
 
-    def gemm(self, m: float, k: float, n: float, dtype: str, heads: float = 1) -> float:
-        kernel, math_dtype = self.k.gemm["bf16"], "bf16"
+    def gemm_kernel(self, dtype: str) -> tuple[Any, str]:
         if dtype == "fp8" and "fp8" in self.k.gemm and "fp8" in self.peak:
-            kernel, math_dtype = self.k.gemm["fp8"], "fp8"
+            return self.k.gemm["fp8"], "fp8"
         if dtype in ("fp4", "nvfp4", "mxfp4") and "nvfp4" in self.k.gemm and "fp4" in self.peak:
-            kernel, math_dtype = self.k.gemm["nvfp4"], "fp4"
+            return self.k.gemm["nvfp4"], "fp4"
+        return self.k.gemm["bf16"], "bf16"
+
+    def gemm(self, m: float, k: float, n: float, dtype: str, heads: float = 1) -> float:
+        kernel, math_dtype = self.gemm_kernel(dtype)
         size = heads * (k * n * BYTES[dtype] + m * k * 2 + m * n * 2)
         tile = 1 + self.s * (kernel.row_tile - 1)
         compute = 2 * math.ceil(m / tile) * tile * k * n * heads / self.peak[math_dtype]
@@ -94,13 +97,16 @@ class Step:
         fixed = self.s * US * (c.floor_us + grown + c.ramp_us * wire / (wire + c.ramp_bytes))
         return fixed, wire / (self.eff(c.link_efficiency) * self.link(reach))
 
-    def all_reduce(self, p: int, size: float, reach: int) -> float:
-        if p == 1:
+    def all_reduce(self, p: int, size: float, reach: int, to: int = 0, twice: bool = False) -> float:
+        """Over p ranks, the sum to ``to`` ranks (p if not given); ``twice``: in two shots whatever it takes."""
+        to = to or p
+        if to == 1:
             return 0.0
         c = self.k.all_reduce
         rate = self.eff(c.link_efficiency) * self.link(reach)
-        start = self.s * US * (c.floor_us + c.growth_us * math.log2(p))
-        return start + min(size * (p - 1) / rate, self.s * US * c.two_shot_us + 2 * size * (p - 1) / p / rate)
+        start = self.s * US * (c.floor_us + c.growth_us * math.log2(to))
+        two = self.s * US * c.two_shot_us + (size * (p - 1) / p + size * (to - 1) / p) / rate
+        return start + (two if twice else min(size * (to - 1) / rate, two))
 
     def core(self, a: Any, b: float, tokens: float, q: float, kvh: float) -> tuple[float, float]:
         """(floor, variable) seconds of attention, the variable part the most of any batch up to b, whole or not."""
@@ -170,7 +176,10 @@ class Step:
                 x0, X = self.collective("all_to_all", lay.kvp, sent, lay.kvp)
                 c = min(chunks or self.b, self.b)
                 options = [c] if chunks else range(1, self.b + 1)
-                c = min(options, key=lambda c: (self.hop_b(a0, A, x0, X, c), c))
+                again = self.s * US * self.gemm_kernel(dt)[0].floor_us if exchange == "value" else 0.0
+                c = min(options, key=lambda c: (self.hop_b(a0, A, x0, X, c) + (c - 1) * again, c))
+                if again:
+                    add("attention.value_up", (c - 1) * again, count)
                 add("attention.core", c * a0 + A, count)
                 add("attention.exchange", self.hop_b(a0, A, x0, X, c) - c * a0 - A, count)
                 merged = self.b * q * (width * 2 + 4) + self.b * held * width * 2
@@ -187,9 +196,12 @@ class Step:
         def add(name: str, seconds: float, layers: int = 1) -> None:
             out[name] = out.get(name, 0.0) + seconds * layers
 
-        def dense(width: int, dt: str) -> float:
-            share = up(width, self.w)
-            return self.gemm(self.bm, m.hidden, 2 * share, dt) + self.gemm(self.bm, share, m.hidden, dt)
+        def dense(width: int, dt: str, over: int, tokens: int) -> float:
+            share = up(width, over)
+            return self.gemm(tokens, m.hidden, 2 * share, dt) + self.gemm(tokens, share, m.hidden, dt)
+
+        exchanging = lay.dp > 1 and lay.ep > 1 and self.w == self.n
+        everywhere = self.all_reduce(self.w, self.bm * m.hidden * 2, self.n, to=self.n)
 
         size = self.bm * m.hidden * 2
         gather = sum(self.collective("all_gather", lay.dp, (lay.dp - 1) * self.b * m.hidden * 2, self.n))
@@ -197,12 +209,12 @@ class Step:
             count = len(layers)
             if not isinstance(f, MoE):
                 add("ffn.gather", gather, count)
-                add("ffn.dense", dense(f.width, self.dtype("dense")), count)
-                add("ffn.reduce", self.all_reduce(self.w, size, self.w), count)
+                add("ffn.dense", dense(f.width, self.dtype("dense"), self.w, self.bm), count)
+                add("ffn.reduce", everywhere, count)
                 continue
-            add("ffn.router", self.gemm(self.bm, m.hidden, f.experts, "bf16"), count)
             if f.shared_width:
-                add("ffn.shared", dense(f.shared_width, self.dtype("shared")), count)
+                over, tokens = (self.g, self.b) if exchanging else (self.w, self.bm)
+                add("ffn.shared", dense(f.shared_width, self.dtype("shared"), over, tokens), count)
             mean = self.bm * f.experts_per_token / lay.ep
             pairs = mean + (largest_normal(lay.ep) if lay.ep > 1 else 0.0) * math.sqrt(mean)
             active = hottest(f.experts, f.experts_per_token, lay.ep, self.bm)
@@ -211,14 +223,19 @@ class Step:
             paper = self.all_reduce(lay.tpf, size, lay.tpf)
             if lay.ep > 1:
                 paper += sum(self.collective("all_gather", lay.ep, (lay.ep - 1) * size, self.w)) + (lay.ep + 1) * size / self.bw
-            before, after = gather, min(paper, self.all_reduce(self.w, size, self.w))
-            if lay.dp > 1 and lay.ep > 1:
-                elements = self.b / self.g * f.experts_per_token * (1 - 1 / lay.ep) * m.hidden
+            route = self.gemm(self.bm, m.hidden, f.experts, "bf16")
+            before, after = gather, min(paper, everywhere) if self.w == self.n else everywhere
+            if exchanging:
+                own = up(self.b, self.g)
+                elements = own * f.experts_per_token * (1 - 1 / lay.ep) * m.hidden
                 there = sum(self.collective("all_to_all", lay.ep, elements, self.w))
                 back = sum(self.collective("all_to_all", lay.ep, elements * 2, self.w))
-                back += self.all_reduce(lay.tpf, mean * m.hidden * 2, lay.tpf)
-                if there + back < before + after:
-                    before, after = there, back
+                back += self.all_reduce(lay.tpf, mean * m.hidden * 2, lay.tpf, twice=True)
+                back += self.all_reduce(self.g, self.b * m.hidden * 2, self.g)
+                own_route = self.gemm(own, m.hidden, f.experts, "bf16")
+                if own_route + there + back < route + before + after:
+                    route, before, after = own_route, there, back
+            add("ffn.router", route, count)
             add("ffn.gather", before, count)
             add("ffn.reduce", after, count)
         add("small", 5 * self.s * self.k.overheads.small_kernel_us * US, m.layers)
@@ -251,7 +268,7 @@ class Step:
         phases["pipeline"] = sum(phases.values()) * (up(L, lay.pp) * lay.pp / L - 1)
         phases["head"] = self.gemm(self.bm, self.m.hidden, up(self.m.vocabulary, self.n), "bf16")
         if lay.pp > 1:
-            hop = self.s * self.k.overheads.pipeline_hop_us * US + self.bm * self.m.hidden * 2 / self.link(self.n * lay.pp)
+            hop = self.s * self.k.overheads.pipeline_hop_us * US + self.b * self.m.hidden * 2 / self.link(self.n * lay.pp)
             phases["pipeline"] += lay.pp * hop
         return {name: seconds for name, seconds in phases.items() if seconds}
 
@@ -279,7 +296,8 @@ class Step:
         def ffn(f: Any) -> float:
             if not isinstance(f, MoE):
                 return 3 * m.hidden * up(f.width, self.w) * sizes["dense"]
-            shared = 3 * m.hidden * up(f.shared_width, self.w) * sizes["shared"]
+            over = self.g if lay.dp > 1 and lay.ep > 1 and self.w == self.n else self.w
+            shared = 3 * m.hidden * up(f.shared_width, over) * sizes["shared"]
             return (
                 m.hidden * f.experts * 2 + up(f.experts, lay.ep) * 3 * m.hidden * up(f.width, lay.tpf) * sizes["experts"] + shared
             )

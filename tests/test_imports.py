@@ -30,6 +30,7 @@ ORDER = [
     "cost.shares",
     "cost.experts",
     "cost.memory",
+    "cost.ffn",
     "cost.step",
     "cost.score",
     "search.rules",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from helixplan.errors import InputError
@@ -81,6 +82,8 @@ class Case:
     workload: Workload
     detailed: bool = True
     """As a ``Machine``'s."""
+    ways: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """How collectives run where it is not the cheapest way that is wanted: by phase, and for the FFN's its layer group too."""
 
     def __post_init__(self) -> None:
         _ = self.machine
@@ -121,7 +124,7 @@ class Case:
 
     def ideal(self) -> Case:
         """The same at the speed of light."""
-        return Case(self.model, self.hardware.at(0.0), self.workload)
+        return replace(self, hardware=self.hardware.at(0.0))
 
 
 def pose(model: Model, hardware: Hardware, workload: Workload) -> Case:

@@ -16,6 +16,8 @@ from helixplan.cost.timing import Timing
 from helixplan.inputs.hardware import Collective
 from helixplan.numeric import Amount
 
+REDUCE_WAYS = ("one-shot", "two-shot")
+
 
 @dataclass(frozen=True)
 class Fabric:
@@ -64,18 +66,27 @@ def all_gather(fabric: Fabric, ranks: Amount, reach: Amount, contribution: Amoun
     return _collective(fabric.machine.hardware.kernels.all_gather, ranks, wire, fabric.link(reach))
 
 
-def all_reduce(fabric: Fabric, ranks: Amount, reach: Amount, size: Amount) -> Timing:
-    """The sum of every rank's ``size`` bytes, to all: in one shot, or in two (fewer bytes, a longer start), as is cheaper."""
+def all_reduce(
+    fabric: Fabric, ranks: Amount, reach: Amount, size: Amount, receivers: Amount | None = None, way: str | None = None
+) -> Timing:
+    """The sum of every rank's ``size`` bytes, to all: in one shot, or in two (fewer bytes, a longer start), as is cheaper.
+
+    ``receivers``: how many need the sum, where GPUs that had nothing to add wait for it too. Of p ranks a rank sends size (r-1)
+    to r receivers in one shot; in two it sends size (p-1)/p to be summed and its share of the sum, size (r-1)/p, to all.
+    ``way``: one of ``REDUCE_WAYS`` instead of the cheaper.
+    """
     kernel, link = fabric.machine.hardware.kernels.all_reduce, fabric.link(reach)
     ranks = np.asarray(ranks, dtype=float)
-    start = (kernel.floor_us + kernel.growth_us * np.log2(ranks)) * MICRO
+    receivers = ranks if receivers is None else np.asarray(receivers, dtype=float)
+    start = (kernel.floor_us + kernel.growth_us * np.log2(receivers)) * MICRO
 
     def shot(wire: Amount, extra_us: float) -> Timing:
         network_s = wire / (kernel.link_efficiency * link)
         return Timing(start + extra_us * MICRO + network_s, wire_bytes=wire, network_s=network_s)
 
-    one, two = shot(size * (ranks - 1), 0.0), shot(2 * size * (ranks - 1) / ranks, kernel.two_shot_us)
-    return _only_groups(ranks, one.or_cheaper(two).judged(kernel.median_error))
+    one, two = shot(size * (receivers - 1), 0.0), shot(size * (ranks + receivers - 2) / ranks, kernel.two_shot_us)
+    taken = one.or_cheaper(two) if way is None else (one, two)[REDUCE_WAYS.index(way)]
+    return _only_groups(receivers, taken.judged(kernel.median_error))
 
 
 def pipeline_hop(fabric: Fabric, reach: Amount, size: Amount) -> Timing:
@@ -103,26 +114,37 @@ def overlapped(
 
 
 def best_chunks(
-    attention_floor: Amount, attention: Amount, exchange_floor: Amount, exchange: Amount, handover: float, most: Amount
+    attention_floor: Amount,
+    attention: Amount,
+    exchange_floor: Amount,
+    exchange: Amount,
+    handover: float,
+    most: Amount,
+    relaunch: Amount = 0.0,
 ) -> Amount:
-    """The fewest chunks, of 1..most, that make ``overlapped`` least.
+    """The fewest chunks, of 1..most, that make ``overlapped`` and (c-1) ``relaunch`` least.
 
-    T is the larger of two convex functions of c, one where attention is the longer stage and one where the exchange is, so
-    its least real c is where either is least or where they cross; T being convex, the best whole c is next to it.
+    The sum is the larger of two convex functions of c, one where attention is the longer stage and one where the exchange is, so
+    its least real c is where either is least or where they cross; being convex, its best whole c is next to it.
     """
+
+    def seconds_of(chunks: Amount) -> Amount:
+        together = overlapped(attention_floor, attention, exchange_floor, exchange, handover, chunks)
+        return together + (chunks - 1) * relaunch
+
     with np.errstate(divide="ignore", invalid="ignore"):
         turns = (
-            np.sqrt(exchange / attention_floor),
-            np.sqrt(attention / handover),
+            np.sqrt(exchange / (attention_floor + relaunch)),
+            np.sqrt(attention / (handover + relaunch)),
             (exchange - attention) / (attention_floor - handover),
         )
     best = np.ones_like(np.asarray(attention + exchange, dtype=float))
-    least = overlapped(attention_floor, attention, exchange_floor, exchange, handover, best)
+    least = seconds_of(best)
     for turn in turns:
         # Where a floor is 0 the turn lies at infinity, so that most chunks are best; 0/0 means that chunks do not matter.
         near = np.floor(np.clip(np.nan_to_num(turn, nan=1.0, posinf=np.inf, neginf=1.0), 1.0, most))
         for chunks in (near, np.minimum(near + 1, most)):
-            seconds = overlapped(attention_floor, attention, exchange_floor, exchange, handover, chunks)
+            seconds = seconds_of(chunks)
             better = (seconds < least) | ((seconds == least) & (chunks < best))
             best, least = np.where(better, chunks, best), np.where(better, seconds, least)
     return best

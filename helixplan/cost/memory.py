@@ -117,7 +117,7 @@ def ffn_memory(shares: Shares, loads: list[StageLoad]) -> list[Memory]:
     a_layer = []
     for _, ffn, _ in case.model.ffn_kinds:
         if isinstance(ffn, MoE):
-            shared = ffn.shared.gemms(hidden, shares.ffn_group, component="shared") if ffn.shared else []
+            shared = ffn.shared.gemms(hidden, shares.shared_group, component="shared") if ffn.shared else []
             experts = ceil_div(ffn.experts, shares.ep) * ffn.expert(hidden, shares.tpf).elements
             weights = _gemm_bytes(shares, [ffn.router(hidden), *shared])
             weights = weights + experts * BYTES_PER_ELEMENT[case.precision.experts]

@@ -11,7 +11,7 @@ from helixplan.cost.case import Case
 from helixplan.cost.collectives import Fabric
 from helixplan.inputs.model import Attention
 from helixplan.layout import Layouts
-from helixplan.numeric import Amount, Floats, ceil_div
+from helixplan.numeric import Amount, Bools, Floats, ceil_div
 
 
 def fullest_shard(context: int, kvp: Amount, block: int) -> Amount:
@@ -98,6 +98,21 @@ class Shares:
     def cached_requests(self) -> Floats:
         """Requests whose cache an attention group's GPUs hold, over all that are in flight."""
         return np.asarray(ceil_div(np.asarray(self.batch), self.dp), dtype=float)
+
+    @cached_property
+    def may_dispatch(self) -> Bools:
+        """Where tokens may be dispatched to their experts: ranks hold different tokens and different experts."""
+        return np.asarray((self.dp > 1) & (self.ep > 1) & (self.ffn_group == self.stage))
+
+    @cached_property
+    def shared_group(self) -> Floats:
+        """The GPUs that share the shared expert: the FFN group, or the attention group where tokens may be dispatched."""
+        return np.where(self.may_dispatch, self.attention_group, self.ffn_group)
+
+    @cached_property
+    def shared_requests(self) -> Floats:
+        """The requests that the shared expert sees on one GPU."""
+        return np.where(self.may_dispatch, self.group_requests, self.stage_requests)
 
     @cached_property
     def fabric(self) -> Fabric:

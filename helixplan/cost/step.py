@@ -12,20 +12,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from helixplan.cost.case import Case
-from helixplan.cost.collectives import all_gather, all_reduce, all_to_all, best_chunks, overlapped, pipeline_hop
-from helixplan.cost.experts import active_experts, busiest_pairs
+from helixplan.cost.collectives import all_reduce, all_to_all, best_chunks, overlapped, pipeline_hop
+from helixplan.cost.ffn import dense_phases, moe_phases
 from helixplan.cost.memory import Memory, attention_memory, ffn_memory, fullest_loads
-from helixplan.cost.roofline import MICRO, attention_core, gemm, grouped_gemm, merge, small_kernels
+from helixplan.cost.roofline import MICRO, attention_core, gemm, merge, small_kernels
 from helixplan.cost.shares import Heads, Shares
 from helixplan.cost.timing import Timing
-from helixplan.inputs.model import FFN, Attention, DenseFFN, Gemm, LatentAttention, MoE
+from helixplan.inputs.model import Attention, Gemm, LatentAttention, MoE
 from helixplan.inputs.workload import ACTIVATION_BYTES
 from helixplan.layout import AUTO, EXCHANGE_CODES, LATENT, VALUE, Layouts
 from helixplan.numeric import Amount, Floats, Ints, ceil_div
 
 SMALL_KERNELS_A_LAYER = 5
-DISPATCH_BYTES = 1.0
-"""Tokens go to their experts in fp8 and come back in bf16."""
 COMMUNICATION = ("attention.exchange", "attention.reduce", "ffn.gather", "ffn.reduce")
 PHASE_ORDER = (
     "attention.qkv",
@@ -105,14 +103,14 @@ def ffn_part(case: Case, layouts: Layouts, batch: Amount) -> Part:
     phases = []
     several = len(case.model.ffn_kinds) > 1
     for name, ffn, layers in case.model.ffn_kinds:
-        timings = _moe_phases(shares, ffn) if isinstance(ffn, MoE) else _dense_phases(shares, ffn)
+        timings = moe_phases(shares, name, ffn) if isinstance(ffn, MoE) else dense_phases(shares, name, ffn)
         phases += [Phase(p, name if several else None, len(layers), t.times(float(len(layers)))) for p, t in timings.items()]
     small = small_kernels(case.machine, SMALL_KERNELS_A_LAYER).times(float(case.model.layers))
     phases.append(Phase("small", None, case.model.layers, small))
     excess = _uneven_stages(shares, phases)
     head = Gemm("head", case.model.hidden, ceil_div(case.model.vocabulary, shares.stage))
     phases.append(Phase("head", None, 1, gemm(case.machine, shares.stage_requests, head, "bf16")))
-    hops = pipeline_hop(shares.fabric, shares.gpus, shares.stage_requests * case.model.hidden * ACTIVATION_BYTES)
+    hops = pipeline_hop(shares.fabric, shares.gpus, shares.group_requests * case.model.hidden * ACTIVATION_BYTES)
     excess = replace(excess, timing=excess.timing + hops.times(np.where(shares.pp > 1, shares.pp, 0.0)))
     phases += [excess, Phase("step", None, 1, Timing(case.workload.step_overhead_s))]
     return Part(phases, _seconds(phases), ffn_bytes(shares))
@@ -159,7 +157,8 @@ def _projection_phases(shares: Shares) -> list[Phase]:
     """What the choice of exchange does not touch: projections in and out, and the all-reduce after them."""
     phases: list[Phase] = []
     size = shares.group_requests * shares.case.model.hidden * ACTIVATION_BYTES
-    reduced = all_reduce(shares.fabric, shares.attention_group, shares.attention_group, size)
+    way = shares.case.ways.get("attention.reduce")
+    reduced = all_reduce(shares.fabric, shares.attention_group, shares.attention_group, size, way=way)
     for group, attention, held, layers in _kinds(shares):
         timings = {"attention.reduce": reduced}
         for matrix in attention.gemms(shares.case.model.hidden, held.query, held.kv, held.output, held.output):
@@ -191,7 +190,8 @@ def _core_phases(shares: Shares, exchange: Ints) -> tuple[list[Phase], Floats]:
         up = np.where(exchange == VALUE, held.query, held.output)
         for matrix in attention.gemms(shares.case.model.hidden, held.query, held.kv, held.output, up):
             if matrix.phase == "attention.value_up":
-                timings[matrix.phase] = _gemm(shares, matrix)
+                again = np.where(exchange == VALUE, chunks - 1, 0.0)
+                timings[matrix.phase] = _gemm(shares, matrix) + Timing(_value_up_floor(shares) * again)
         phases += [Phase(name, group, layers, timing.times(float(layers))) for name, timing in timings.items()]
     return phases, chunks
 
@@ -211,7 +211,10 @@ def _exchange(
     exchange_floor = sent.seconds - sent.network_s
     handover = shares.case.hardware.kernels.overheads.chunk_handover_us * MICRO
 
-    chunks = _chunks(shares, floor, core.seconds, exchange_floor, sent.network_s, handover)
+    relaunch: Amount = 0.0
+    if isinstance(attention, LatentAttention):
+        relaunch = np.where(exchange == VALUE, _value_up_floor(shares), 0.0)
+    chunks = _chunks(shares, floor, core.seconds, exchange_floor, sent.network_s, handover, relaunch)
     together = overlapped(floor, core.seconds, exchange_floor, sent.network_s, handover, chunks)
     exposed = np.where(shares.kvp > 1, together - (floor * chunks + core.seconds), 0.0)
     timing = replace(sent, seconds=exposed, network_s=np.minimum(sent.network_s, exposed))
@@ -220,7 +223,14 @@ def _exchange(
     return timing, merged.times(np.where(shares.kvp > 1, 1.0, 0.0)), chunks
 
 
-def _chunks(shares: Shares, floor: float, core: Floats, exchange_floor: Floats, exchange: Floats, handover: float) -> Floats:
+def _value_up_floor(shares: Shares) -> float:
+    """A launch of the value up-projection: one a chunk where values are exchanged, for there it comes before the exchange."""
+    return shares.case.machine.gemm_kernel(shares.case.precision.attention)[0].floor_us * MICRO
+
+
+def _chunks(
+    shares: Shares, floor: float, core: Floats, exchange_floor: Floats, exchange: Floats, handover: float, relaunch: Amount
+) -> Floats:
     """HOP-B's chunks: as the layouts say, else the best that the workload's ``overlap`` allows."""
     most, overlap = shares.group_requests, shares.case.workload.overlap
     asked = np.asarray(shares.layouts.overlap_chunks, dtype=float)
@@ -229,78 +239,7 @@ def _chunks(shares: Shares, floor: float, core: Floats, exchange_floor: Floats, 
     elif np.all(asked > 0):
         best = asked
     else:
-        best = best_chunks(floor, core, exchange_floor, exchange, handover, most)
+        best = best_chunks(floor, core, exchange_floor, exchange, handover, most, relaunch)
         best = np.maximum(best, 2.0) if overlap == "hop-b" else best
     chosen = np.where(asked > 0, asked, best)
     return np.where(shares.kvp > 1, np.minimum(chosen, most), 1.0)
-
-
-def _dense_phases(shares: Shares, ffn: DenseFFN) -> dict[str, Timing]:
-    return {
-        "ffn.gather": _gathered(shares),
-        "ffn.dense": _sharded(shares, ffn, "dense"),
-        "ffn.reduce": _reduced(shares, shares.ffn_group, shares.ffn_group),
-    }
-
-
-def _moe_phases(shares: Shares, moe: MoE) -> dict[str, Timing]:
-    case, hidden, tokens = shares.case, shares.case.model.hidden, shares.stage_requests
-    mean, most = busiest_pairs(moe.experts_per_token, shares.ep, tokens)
-    active = active_experts(moe.experts, moe.experts_per_token, shares.ep, tokens)
-    router = moe.router(hidden)
-    timings = {
-        "ffn.router": gemm(case.machine, tokens, router, case.precision.of(router.component)),
-        "ffn.experts": grouped_gemm(
-            case.machine, tokens, active, most, moe.expert(hidden, shares.tpf), case.precision.experts, moe.experts
-        ),
-    }
-    if moe.shared:
-        timings["ffn.shared"] = _sharded(shares, moe.shared, "shared")
-    timings["ffn.gather"], timings["ffn.reduce"] = _expert_communication(shares, moe, mean)
-    return timings
-
-
-def _sharded(shares: Shares, ffn: FFN, component: str) -> Timing:
-    """A SwiGLU over the whole FFN group. Dense layers and shared experts use TP = w whatever tpf and ep are."""
-    assert isinstance(ffn, DenseFFN)
-    case, total = shares.case, Timing()
-    for matrix in ffn.gemms(case.model.hidden, shares.ffn_group, component=component):
-        total += gemm(case.machine, shares.stage_requests, matrix, case.precision.of(component))
-    return total
-
-
-def _gathered(shares: Shares) -> Timing:
-    """With attention data parallel: every replica's hidden states to every other before the FFN."""
-    contribution = shares.group_requests * shares.case.model.hidden * ACTIVATION_BYTES
-    return all_gather(shares.fabric, shares.dp, shares.stage, contribution)
-
-
-def _reduced(shares: Shares, ranks: Amount, reach: Amount) -> Timing:
-    return all_reduce(shares.fabric, ranks, reach, shares.stage_requests * shares.case.model.hidden * ACTIVATION_BYTES)
-
-
-def _expert_communication(shares: Shares, moe: MoE, pairs: Floats) -> tuple[Timing, Timing]:
-    """(before, after) the experts: the cheaper of gathering all tokens, and dispatching each to its experts' ranks.
-
-    Gathering ends in one all-reduce over the group or, as the paper has it, an all-reduce over TPF, an all-gather over EP and
-    a local sum. Dispatch and combine are all-to-alls over EP with an all-reduce of the pairs over TPF between; they need
-    tokens that differ from rank to rank (dp > 1) and more than one EP rank.
-    """
-    fabric, hidden = shares.fabric, shares.case.model.hidden
-    size = shares.stage_requests * hidden * ACTIVATION_BYTES
-    summed = (shares.ep + 1) * size
-    local_sum = Timing(
-        summed / shares.case.hardware.gpu.memory_bytes_per_s,
-        summed,
-        memory_s=summed / shares.case.hardware.gpu.memory_bytes_per_s,
-    ).times(np.where(shares.ep > 1, 1.0, 0.0))
-    paper = _reduced(shares, shares.tpf, shares.tpf) + all_gather(fabric, shares.ep, shares.ffn_group, size) + local_sum
-    after = _reduced(shares, shares.ffn_group, shares.ffn_group).or_cheaper(paper)
-    before = _gathered(shares)
-
-    sent = shares.group_requests / shares.attention_group * moe.experts_per_token * (1 - 1 / shares.ep) * hidden
-    dispatch = all_to_all(fabric, shares.ep, shares.ffn_group, sent * DISPATCH_BYTES)
-    between = all_reduce(fabric, shares.tpf, shares.tpf, pairs * hidden * ACTIVATION_BYTES)
-    combine = between + all_to_all(fabric, shares.ep, shares.ffn_group, sent * ACTIVATION_BYTES)
-    dispatches = (shares.dp > 1) & (shares.ep > 1) & (dispatch.seconds + combine.seconds < before.seconds + after.seconds)
-    return dispatch.where(dispatches, before), combine.where(dispatches, after)

@@ -18,6 +18,8 @@ BYTES_PER_ELEMENT: Final = {
 }
 ACTIVATION_BYTES: Final = 2.0
 """Activations are bf16, in memory and on the wire."""
+DISPATCH_BYTES: Final = 1.0
+"""But tokens go to their experts in fp8; what comes back is bf16."""
 
 WEIGHT_DTYPES: Final = tuple(BYTES_PER_ELEMENT)
 KV_DTYPES: Final = ("bf16", "fp8", "fp4", "nvfp4", "int4")
