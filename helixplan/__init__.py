@@ -12,6 +12,7 @@ from helixplan.version import __version__
 
 if TYPE_CHECKING:
     from helixplan.api import compare, estimate, frontier, plan, score
+    from helixplan.append import AppendSchedule
     from helixplan.cost.score import Scores
     from helixplan.curves import Comparisons, Frontier
     from helixplan.errors import HelixplanError, InfeasibleError, InputError, NotExpressibleError, RegressionFound
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from helixplan.plans import Plan
 
 __all__ = [
+    "AppendSchedule",
     "Comparisons",
     "Frontier",
     "Hardware",
@@ -47,6 +49,7 @@ __all__ = [
 
 _HOMES = {
     "api": ("compare", "estimate", "frontier", "plan", "score"),
+    "append": ("AppendSchedule",),
     "curves": ("Comparisons", "Frontier"),
     "cost.score": ("Scores",),
     "errors": ("HelixplanError", "InfeasibleError", "InputError", "NotExpressibleError", "RegressionFound"),

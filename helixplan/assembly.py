@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
+from helixplan.append import AppendSchedule
 from helixplan.cost.case import Case
+from helixplan.cost.collectives import REDUCE_WAYS
+from helixplan.cost.ffn import moe_ways
 from helixplan.cost.memory import attention_memory, ffn_memory, memory_limit, stage_loads
 from helixplan.cost.shares import Shares
-from helixplan.cost.step import COMMUNICATION, PHASE_ORDER, Phase, attention_part, ffn_part
+from helixplan.cost.step import COMMUNICATION, PHASE_ORDER, Part, Phase, attention_part, ffn_part
 from helixplan.cost.timing import Timing
-from helixplan.inputs.model import MoE
+from helixplan.inputs.model import Model, MoE
 from helixplan.inputs.workload import EXCHANGES, Request
-from helixplan.layout import (
-    Layout,
-    Layouts,
+from helixplan.layout import Layout, Layouts, dealt
+from helixplan.placement import (
     coordinates,
-    dealt,
     experts_held,
+    ffn_columns_held,
     heads_held,
     process_groups,
+    shared_columns_held,
+    spoken_of_first,
+    vocabulary_held,
 )
 from helixplan.plans import (
     Plan,
     PlanAlternative,
+    PlanAppend,
     PlanCost,
     PlanHardware,
+    PlanHeads,
     PlanLayout,
     PlanMemory,
     PlanModel,
@@ -149,6 +157,7 @@ def make_plan(
     if proof is None:
         broken = [rule.name for rule in broken_rules(case, found.layout, FAMILIES["helix"])]
         broken += [] if found.memory.fits else [MEMORY]
+    ranks = _ranks(case, found.layout, batch)
     return Plan(
         schema_version=SCHEMA_VERSION,
         helixplan_version=__version__,
@@ -163,7 +172,10 @@ def make_plan(
         broken_rules=broken,
         alternatives=None if alternatives is None else [_alternative(case, one, size, request) for one, size in alternatives],
         warnings=warnings_of(case),
-        ranks=_ranks(case, found.layout, batch),
+        collectives=collectives_taken(case, found.layout, batch),
+        kv_append=_append(case, found.layout),
+        copies=_copies(case.model, found.layout, ranks),
+        ranks=ranks,
         groups=process_groups(case.model, found.layout),
     )
 
@@ -281,6 +293,64 @@ def relaxation(change: str, case: Case, found: Evaluated, request: Request) -> R
     return Relaxation(change=change, layout=_layout_found(case, found, request), cost=found.cost)
 
 
+def collectives_taken(case: Case, layout: Layout, batch: int) -> dict[str, str]:
+    """The cheapest way of every reduction that there is: each tried in turn."""
+    row = Layouts.of(layout)
+
+    def best(name: str, ways: tuple[str, ...], half: Callable[[Case, Layouts, int], Part]) -> str:
+        return min(ways, key=lambda way: half(replace(case, ways={name: way}), row, batch).seconds[0])
+
+    taken = {}
+    if layout.attention_group > 1:
+        taken["attention.reduce"] = best("attention.reduce", REDUCE_WAYS, attention_part)
+    for name, ffn, _ in case.model.ffn_kinds if layout.gpus_per_stage > 1 else ():
+        ways = moe_ways(layout) if isinstance(ffn, MoE) else REDUCE_WAYS
+        taken[f"ffn.reduce {name}"] = best(f"ffn.reduce {name}", ways, ffn_part)
+    return taken
+
+
+def _append(case: Case, layout: Layout) -> PlanAppend:
+    work = case.workload
+    schedule = AppendSchedule(layout.kvp, work.kv_block_tokens, work.context_tokens)
+    tokens = schedule.tokens()
+    return PlanAppend(
+        kvp=layout.kvp,
+        block_tokens=work.kv_block_tokens,
+        prefill_tokens=work.context_tokens,
+        next_rank=int(schedule.owner(work.context_tokens)),
+        fullest_tokens=int(tokens.max()),
+        emptiest_tokens=int(tokens.min()),
+    )
+
+
+def _copies(model: Model, layout: Layout, ranks: list[PlanRank]) -> dict[str, float]:
+    """How many times the first stage holds each thing, counted from its ranks' ranges."""
+    stage = [rank for rank in ranks if rank.stage == 0]
+
+    def times(size: int, ranges: Iterable[list[int]]) -> float:
+        return sum(end - start for start, end in ranges) / size
+
+    first = spoken_of_first(model)[0]
+    held: dict[str, float] = {}
+    for name, kind, _ in model.attention_kinds:
+        heads = [(rank if name == first else rank.other_heads[name]) for rank in stage]
+        told = "" if name == first else f".{name}"
+        held[f"query_heads{told}"] = times(kind.query_heads, (one.query_heads for one in heads))
+        held[f"output_heads{told}"] = times(kind.query_heads, (one.output_heads for one in heads))
+        held[f"kv_heads{told}"] = times(kind.kv_heads, (one.kv_heads for one in heads))
+        shards = layout.dp * (layout.kvp if kind.window is None else 1)
+        held[f"kv_cache{told}"] = held[f"kv_heads{told}"] / shards
+    if model.experts:
+        held["experts"] = times(model.experts, (rank.experts for rank in stage)) / layout.tpf
+    for name, ffn, _ in model.ffn_kinds:
+        over = layout.ep if isinstance(ffn, MoE) else 1
+        held[f"ffn_columns.{name}"] = times(ffn.width, (rank.ffn_columns[name] for rank in stage)) / over
+        if isinstance(ffn, MoE) and ffn.shared_width:
+            held[f"shared_columns.{name}"] = times(ffn.shared_width, (rank.shared_columns[name] for rank in stage))
+    held["vocabulary"] = times(model.vocabulary, (rank.vocabulary for rank in stage))
+    return held
+
+
 def _ranks(case: Case, layout: Layout, batch: int) -> list[PlanRank]:
     """Every rank, its memory by its stage's own layers."""
     shares = Shares(case, Layouts.of(layout), batch)
@@ -290,13 +360,19 @@ def _ranks(case: Case, layout: Layout, batch: int) -> list[PlanRank]:
     halves = zip(attention_memory(shares, codes, loads), ffn_memory(shares, loads), strict=True)
     held = [_one((attention + ffn).total_bytes) for attention, ffn in halves]
     block = case.workload.kv_block_tokens
+    first, told = spoken_of_first(case.model)
+    others = [(name, kind) for name, kind, _ in case.model.attention_kinds if name != first]
     return [
         PlanRank(
             **vars(place),
-            **heads_held(case.model, layout, place),  # type: ignore[arg-type]
+            **heads_held(told, layout, place),  # type: ignore[arg-type]
+            other_heads={name: PlanHeads(**heads_held(kind, layout, place)) for name, kind in others},
             kv_blocks=f"rank {place.kvp} of {layout.kvp}, {block} tokens",
             experts=list(experts_held(case.model, layout, place)),
+            ffn_columns=ffn_columns_held(case.model, layout, place),
+            shared_columns=shared_columns_held(case.model, layout, place),
             layers=list(stages[place.stage]),
+            vocabulary=list(vocabulary_held(case.model, layout, place)),
             memory_bytes=held[place.stage],
         )
         for place in coordinates(layout)

@@ -1,12 +1,7 @@
-"""A layout (one) and layouts (a struct of arrays), and what each rank of one holds.
-
-Ranks are numbered stage by stage; inside a stage the KVP ranks of a KV-head slice stand together, then TPA, then the
-attention replicas (DP). For the FFN the same ranks count TPF first, then EP. So the groups that talk most stay inside a node.
-"""
+"""A layout (one) and layouts (a struct of arrays), and what makes one possible at all."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from itertools import pairwise
@@ -15,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from helixplan.errors import InputError
-from helixplan.inputs.model import GroupedQueryAttention, Model
+from helixplan.inputs.model import Model
 from helixplan.inputs.workload import EXCHANGES, MAX_BATCH, MAX_GPUS, choice, whole
 from helixplan.numeric import Bools, Ints
 
@@ -122,6 +117,12 @@ class Layouts:
         return Layout(**numbers, exchange=EXCHANGES[int(np.asarray(self.exchange)[index])], overlap_chunks=chunks or None)
 
 
+def may_dispatch(layouts: Layout | Layouts) -> Any:
+    """Where tokens may be dispatched to their experts: ranks hold different tokens and different experts, and none waits."""
+    stage = layouts.dp * layouts.kvp * layouts.tpa
+    return (layouts.dp > 1) & (layouts.ep > 1) & (layouts.tpf * layouts.ep == stage)
+
+
 def whole_heads(model: Model, kvp: Any, tpa: Any) -> Bools:
     """Where no head would have to be split: structure, not a rule. Broadcasts over kvp and tpa.
 
@@ -164,82 +165,3 @@ def check_structure(model: Model, layout: Layout) -> None:
             f"(dp {layout.dp} x kvp {layout.kvp} x tpa {layout.tpa} = {layout.gpus_per_stage})",
             field="layout",
         )
-
-
-@dataclass(frozen=True)
-class Coordinates:
-    """Where a rank stands in both phases. ``tpf`` and ``ep`` are None for a rank that waits while others run the FFN."""
-
-    rank: int
-    stage: int
-    dp: int
-    kvp: int
-    tpa: int
-    tpf: int | None
-    ep: int | None
-
-
-def coordinates(layout: Layout) -> Iterator[Coordinates]:
-    """Every rank's place, in rank order.
-
-    Where the FFN's group is smaller than the stage, TPA's GPUs of the first KVP rank run it if they are as many (as in
-    Medha), else the first ranks of the stage.
-    """
-    on_tpa = layout.ffn_group == layout.tpa and layout.dp == 1
-    for rank in range(layout.gpus):
-        stage, local = divmod(rank, layout.gpus_per_stage)
-        dp, in_group = divmod(local, layout.attention_group)
-        tpa, kvp = divmod(in_group, layout.kvp)
-        seat = (tpa if kvp == 0 else None) if on_tpa else (local if local < layout.ffn_group else None)
-        ep, tpf = (None, None) if seat is None else divmod(seat, layout.tpf)
-        yield Coordinates(rank, stage, dp, kvp, tpa, tpf, ep)
-
-
-def heads_held(model: Model, layout: Layout, place: Coordinates) -> dict[str, list[int]]:
-    """Half-open ranges of the heads a rank computes attention for, holds after the exchange, and caches keys of.
-
-    Of the layers without a sliding window (those of a model that has only such layers otherwise).
-    """
-    kinds = [attention for _, attention, _ in model.attention_kinds]
-    attention = next((a for a in kinds if a.window is None), kinds[0])
-    queries = attention.query_heads // layout.tpa
-    outputs = queries // layout.kvp
-    first_output = place.tpa * queries + place.kvp * outputs
-    if isinstance(attention, GroupedQueryAttention):
-        per_kv_head = attention.query_heads // attention.kv_heads
-        first_kv = place.tpa * queries // per_kv_head
-        last_kv = ((place.tpa + 1) * queries - 1) // per_kv_head + 1
-    else:
-        first_kv, last_kv = 0, 1
-    return {
-        "query_heads": [place.tpa * queries, (place.tpa + 1) * queries],
-        "output_heads": [first_output, first_output + outputs],
-        "kv_heads": [first_kv, last_kv],
-    }
-
-
-def experts_held(model: Model, layout: Layout, place: Coordinates) -> tuple[int, int]:
-    """The half-open range of routed experts on a rank; empty for a dense model and for a rank that waits."""
-    return (0, 0) if place.ep is None else dealt(model.experts, layout.ep)[place.ep]
-
-
-def process_groups(model: Model, layout: Layout) -> dict[str, list[list[int]]]:
-    """The ranks of every collective. Groups of one rank are left out: they have nothing to say."""
-    places = list(coordinates(layout))
-    working = [place for place in places if place.ep is not None]
-    exchanging = places if any(attention.window is None for _, attention, _ in model.attention_kinds) else []
-
-    def by(members: list[Coordinates], *key: str) -> list[list[int]]:
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for place in members:
-            at = {**vars(place), "local": place.rank % layout.gpus_per_stage}
-            groups.setdefault(tuple(at[name] for name in key), []).append(place.rank)
-        return [ranks for ranks in groups.values() if len(ranks) > 1]
-
-    return {
-        "attention_exchange": by(exchanging, "stage", "dp", "tpa"),
-        "attention_reduce": by(places, "stage", "dp"),
-        "ffn_tensor": by(working, "stage", "ep"),
-        "expert": by(working, "stage", "tpf"),
-        "pipeline": by(places, "local"),
-    }

@@ -149,7 +149,15 @@ class PlanAlternative(Document):
     memory_bytes: Number
 
 
-class PlanRank(Document):
+class PlanHeads(Document):
+    """Of one kind of attention layer; ranges are half-open."""
+
+    query_heads: Range
+    output_heads: Range
+    kv_heads: Range
+
+
+class PlanRank(PlanHeads):
     """What one rank holds; ranges are half-open."""
 
     rank: int
@@ -159,13 +167,28 @@ class PlanRank(Document):
     tpa: int
     tpf: int | None
     ep: int | None
-    query_heads: Range
-    output_heads: Range
-    kv_heads: Range
+    other_heads: dict[str, PlanHeads]
+    """Of the kinds of attention layers that ``query_heads``, ``output_heads`` and ``kv_heads`` do not speak of."""
     kv_blocks: str
     experts: Range
+    ffn_columns: dict[str, Range]
+    """Of the dense FFN or of each expert held, by kind of layer."""
+    shared_columns: dict[str, Range]
     layers: Range
+    vocabulary: Range
+    """Rows of the embedding (first stage) and of the head (last stage)."""
     memory_bytes: Number
+
+
+class PlanAppend(Document):
+    """Where tokens go: position p to KVP rank (p // block_tokens) mod kvp, prefilled ones too."""
+
+    kvp: int
+    block_tokens: int
+    prefill_tokens: int
+    next_rank: int
+    fullest_tokens: int
+    emptiest_tokens: int
 
 
 class Plan(Document):
@@ -186,6 +209,11 @@ class Plan(Document):
     broken_rules: list[str] | None = None
     alternatives: list[PlanAlternative] | None = None
     warnings: list[str]
+    collectives: dict[str, str]
+    """How each reduction runs, by phase and, for the FFN's, kind of layer: the cheapest way."""
+    kv_append: PlanAppend
+    copies: dict[str, Number]
+    """How many times a stage holds each thing that ``ranks`` tells ranges of; ``kv_cache``: each token of each KV head."""
     ranks: list[PlanRank]
     groups: dict[str, list[list[int]]]
 

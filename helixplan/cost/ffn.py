@@ -11,12 +11,21 @@ from helixplan.cost.shares import Shares
 from helixplan.cost.timing import Timing
 from helixplan.inputs.model import DenseFFN, MoE
 from helixplan.inputs.workload import ACTIVATION_BYTES, DISPATCH_BYTES
+from helixplan.layout import Layout, may_dispatch
 from helixplan.numeric import Amount, Floats, ceil_div
 
 DISPATCH = "dispatch"
-MOE_WAYS = (*(f"{sum_by} {way}" for sum_by in ("all-reduce", "all-gather") for way in REDUCE_WAYS), DISPATCH)
+MOE_WAYS = tuple(f"{sum_by} {way}" for sum_by in ("all-reduce", "all-gather", DISPATCH) for way in REDUCE_WAYS)
 """How routed experts' outputs come together: by one all-reduce over the group; by an all-reduce over TPF, an all-gather over EP
-and a local sum; or by dispatching tokens to their experts and combining what comes back."""
+and a local sum; or by dispatching tokens to their experts and combining what comes back. Each with an all-reduce in one shot or two."""
+
+
+def moe_ways(layout: Layout) -> tuple[str, ...]:
+    """The ways that one layout allows."""
+    waits = layout.ffn_group < layout.gpus_per_stage
+    return tuple(
+        way for way in MOE_WAYS if (may_dispatch(layout) if way == DISPATCH else not (waits and way.startswith("all-gather")))
+    )
 
 
 def dense_phases(shares: Shares, name: str, ffn: DenseFFN) -> dict[str, Timing]:
@@ -68,10 +77,10 @@ def _communication(shares: Shares, moe: MoE, pairs: Floats, way: str | None) -> 
 
     Dispatch needs tokens that differ from rank to rank (dp > 1) and more than one EP rank.
     """
-    gathered = _by_gathering(shares, moe, None if way == DISPATCH else way)
-    dispatched = _by_dispatch(shares, moe, pairs)
-    if way is not None:
-        taken: Amount = np.full(len(shares.layouts), way == DISPATCH)
+    sum_by, shot = way.split() if way else (None, None)
+    gathered, dispatched = _by_gathering(shares, moe, sum_by, shot), _by_dispatch(shares, moe, pairs, shot)
+    if sum_by is not None:
+        taken: Amount = np.full(len(shares.layouts), sum_by == DISPATCH)
     else:
         taken = shares.may_dispatch & (_total(dispatched) < _total(gathered))
     return {name: timing.where(taken, gathered[name]) for name, timing in dispatched.items()}
@@ -86,12 +95,11 @@ def _routed(shares: Shares, moe: MoE, tokens: Amount) -> Timing:
     return gemm(shares.case.machine, tokens, router, shares.case.precision.of(router.component))
 
 
-def _by_gathering(shares: Shares, moe: MoE, way: str | None) -> dict[str, Timing]:
+def _by_gathering(shares: Shares, moe: MoE, sum_by: str | None, shot: str | None) -> dict[str, Timing]:
     """Every rank sees every token. Then one all-reduce over the group or, as the paper has it, an all-reduce over TPF, an
     all-gather over EP and a local sum; the latter only where no GPU waits."""
     fabric, gpu = shares.fabric, shares.case.hardware.gpu
     size = shares.stage_requests * shares.case.model.hidden * ACTIVATION_BYTES
-    sum_by, shot = way.split() if way else (None, None)
     whole = _reduced(shares, shot)
     summed = (shares.ep + 1) * size
     local_s = summed / gpu.memory_bytes_per_s
@@ -108,7 +116,7 @@ def _by_gathering(shares: Shares, moe: MoE, way: str | None) -> dict[str, Timing
     }
 
 
-def _by_dispatch(shares: Shares, moe: MoE, pairs: Floats) -> dict[str, Timing]:
+def _by_dispatch(shares: Shares, moe: MoE, pairs: Floats, shot: str | None) -> dict[str, Timing]:
     """A GPU sends its share of its group's tokens to the experts' ranks and gets their outputs back: all-to-alls over EP.
 
     The pairs that reach one of an expert's TPF slices are gathered from the others' before, their outputs summed and scattered
@@ -120,7 +128,7 @@ def _by_dispatch(shares: Shares, moe: MoE, pairs: Floats) -> dict[str, Timing]:
     sent = own * moe.experts_per_token * (1 - 1 / shares.ep) * hidden
     between = all_reduce(fabric, shares.tpf, shares.tpf, pairs * hidden * ACTIVATION_BYTES, way="two-shot")
     size = shares.group_requests * hidden * ACTIVATION_BYTES
-    again = all_reduce(fabric, shares.attention_group, shares.attention_group, size)
+    again = all_reduce(fabric, shares.attention_group, shares.attention_group, size, way=shot)
     combined = all_to_all(fabric, shares.ep, shares.ffn_group, sent * ACTIVATION_BYTES)
     return {
         "ffn.router": _routed(shares, moe, own),

@@ -7,20 +7,12 @@ from functools import cached_property
 
 import numpy as np
 
+from helixplan.append import shard_tokens
 from helixplan.cost.case import Case
 from helixplan.cost.collectives import Fabric
 from helixplan.inputs.model import Attention
-from helixplan.layout import Layouts
+from helixplan.layout import Layouts, may_dispatch
 from helixplan.numeric import Amount, Bools, Floats, ceil_div
-
-
-def fullest_shard(context: int, kvp: Amount, block: int) -> Amount:
-    """Tokens of a request on the KVP rank that holds most: blocks go round robin, the last one may be part full.
-
-    (S // (kvp block)) block + min(block, S mod (kvp block))
-    """
-    rounds = np.floor(context / (kvp * block))
-    return rounds * block + np.minimum(block, context - rounds * kvp * block)
 
 
 @dataclass(frozen=True)
@@ -101,8 +93,8 @@ class Shares:
 
     @cached_property
     def may_dispatch(self) -> Bools:
-        """Where tokens may be dispatched to their experts: ranks hold different tokens and different experts."""
-        return np.asarray((self.dp > 1) & (self.ep > 1) & (self.ffn_group == self.stage))
+        """As ``layout.may_dispatch``."""
+        return np.asarray(may_dispatch(self.layouts))
 
     @cached_property
     def shared_group(self) -> Floats:
@@ -124,7 +116,7 @@ class Shares:
         if attention.window is not None:
             spread, tokens = self.attention_group, float(min(workload.context_tokens, attention.window))
         else:
-            spread, tokens = self.tpa, fullest_shard(workload.context_tokens, self.kvp, workload.kv_block_tokens)
+            spread, tokens = self.tpa, shard_tokens(workload.context_tokens, self.kvp, workload.kv_block_tokens)
         return Heads(
             query=attention.query_heads / spread,
             kv=ceil_div(attention.kv_heads, spread),
