@@ -134,6 +134,7 @@ def _merged(phases: list[Phase]) -> list[PlanPhase]:
             layers=phase.layers,
             seconds=_one(phase.timing.seconds),
             hbm_bytes=_one(phase.timing.hbm_bytes),
+            stored_bytes=_one(phase.timing.stored_bytes),
             flops=_one(phase.timing.flops),
             wire_bytes=_one(phase.timing.wire_bytes),
             bound=phase.timing.bound,  # type: ignore[arg-type]

@@ -93,6 +93,8 @@ class PlanPhase(Document):
     layers: int
     seconds: Number
     hbm_bytes: Number
+    stored_bytes: Number
+    """Of those, weights and KV cache."""
     flops: Number
     wire_bytes: Number
     bound: Literal["memory", "compute", "floor", "network"]

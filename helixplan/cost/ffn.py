@@ -17,7 +17,8 @@ from helixplan.numeric import Amount, Floats, ceil_div
 DISPATCH = "dispatch"
 MOE_WAYS = tuple(f"{sum_by} {way}" for sum_by in ("all-reduce", "all-gather", DISPATCH) for way in REDUCE_WAYS)
 """How routed experts' outputs come together: by one all-reduce over the group; by an all-reduce over TPF, an all-gather over EP
-and a local sum; or by dispatching tokens to their experts and combining what comes back. Each with an all-reduce in one shot or two."""
+and a local sum; or by dispatching tokens to their experts and combining what comes back. Each has an all-reduce in it, in one
+shot or two."""
 
 
 def moe_ways(layout: Layout) -> tuple[str, ...]:

@@ -20,6 +20,8 @@ class Timing:
 
     seconds: Amount = NOTHING
     hbm_bytes: Amount = NOTHING
+    stored_bytes: Amount = NOTHING
+    """Of those, weights and KV cache: what is there before the step. The rest are activations."""
     flops: Amount = NOTHING
     wire_bytes: Amount = NOTHING
     memory_s: Amount = NOTHING
@@ -66,6 +68,7 @@ class Timing:
         return (
             self.seconds,
             self.hbm_bytes,
+            self.stored_bytes,
             self.flops,
             self.wire_bytes,
             self.memory_s,

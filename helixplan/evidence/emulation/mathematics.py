@@ -1,0 +1,58 @@
+"""The few formulas of a decode step that emulated ranks and the single-rank reference share: norm, rotary, SwiGLU, routing."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from helixplan.numeric import Floats, Ints
+
+
+def normed(x: Floats) -> Floats:
+    """RMS norm without weights, row by row."""
+    return np.asarray(x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + 1e-12))
+
+
+def rotated(x: Floats, position: int) -> Floats:
+    """Rotary embedding of the last axis (an even number of entries) at a position."""
+    half = x.shape[-1] // 2
+    angle = position * 10_000.0 ** (-np.arange(half) / half)
+    a, b = x[..., :half], x[..., half:]
+    return np.concatenate([a * np.cos(angle) - b * np.sin(angle), a * np.sin(angle) + b * np.cos(angle)], axis=-1)
+
+
+def gated(gate: Floats, up: Floats) -> Floats:
+    """SwiGLU's inner activation: silu(gate) up."""
+    return np.asarray(gate / (1 + np.exp(-gate)) * up)
+
+
+def routed(logits: Floats, per_token: int) -> tuple[Ints, Floats]:
+    """Each token's experts, in their order of number, and their weights.  -> (tokens, k) twice"""
+    chosen = np.sort(np.argpartition(-logits, per_token - 1, axis=-1)[:, :per_token], axis=-1)
+    taken = np.take_along_axis(logits, chosen, axis=-1)
+    weights = np.exp(taken - taken.max(axis=-1, keepdims=True))
+    return chosen, np.asarray(weights / weights.sum(axis=-1, keepdims=True))
+
+
+def partial_attention(scores: Floats, values: Floats) -> tuple[Floats, Floats]:
+    """Softmax-weighted values over the tokens of one shard, and the log-sum-exp that says how much they weigh.
+
+    ``scores`` (b, heads, tokens), ``values`` (b, heads or 1, tokens, width).  -> (b, heads, width), (b, heads)
+    An empty shard weighs nothing: its log-sum-exp is -inf.
+    """
+    if not scores.shape[-1]:
+        return np.zeros((*scores.shape[:2], values.shape[-1])), np.full(scores.shape[:2], -np.inf)
+    most = scores.max(axis=-1, keepdims=True)
+    weights = np.exp(scores - most)
+    total = weights.sum(axis=-1, keepdims=True)
+    output = weights @ values[:, 0] if values.shape[1] == 1 else (weights[:, :, None, :] @ values)[:, :, 0]
+    return output / total, (most + np.log(total))[..., 0]
+
+
+def merged(outputs: Floats, lse: Floats) -> Floats:
+    """Shards' partial outputs as one: O = sum_i exp(LSE_i - LSE) O_i, LSE = log sum_i exp(LSE_i) (Helix 2.1.2).
+
+    ``outputs`` (shards, requests, heads, width), ``lse`` (shards, requests, heads); shards at -inf are skipped.
+    """
+    most = lse.max(axis=0)
+    weights = np.exp(lse - most)
+    return np.asarray((weights[..., None] * outputs).sum(axis=0) / weights.sum(axis=0)[..., None])

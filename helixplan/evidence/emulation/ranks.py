@@ -1,0 +1,192 @@
+"""One emulated rank: the slices of the weights that the plan gives it, its shard of the cache, and what it counts."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from helixplan.append import AppendSchedule
+from helixplan.cost.case import Case
+from helixplan.errors import HelixplanError
+from helixplan.evidence.emulation.ledger import Ledger
+from helixplan.evidence.emulation.mathematics import gated
+from helixplan.evidence.emulation.scaling import Scaled
+from helixplan.evidence.emulation.weights import Tensors, World
+from helixplan.inputs.model import Attention, GroupedQueryAttention, LatentAttention, MoE
+from helixplan.inputs.workload import ACTIVATION_BYTES, BYTES_PER_ELEMENT
+from helixplan.numeric import Floats, Ints
+from helixplan.placement import spoken_of_first
+from helixplan.plans import PlanHeads, PlanRank
+
+BLOCKS = re.compile(r"rank (\d+) of (\d+), (\d+) tokens")
+
+
+class WrongLayout(HelixplanError):  # noqa: N818 - said of the plan
+    """A rank cannot do its part: which rank, and which tensor it lacks."""
+
+
+def owned_blocks(rank: PlanRank) -> tuple[int, int, int]:
+    """(which of the KVP ranks, how many there are, tokens of a block), from the plan's words. Raises WrongLayout."""
+    found = BLOCKS.fullmatch(rank.kv_blocks)
+    if found is None:
+        raise WrongLayout(f"rank {rank.rank}: kv_blocks is {rank.kv_blocks!r}, which names no block owner")
+    index, of, block = (int(number) for number in found.groups())
+    return index, of, block
+
+
+@dataclass
+class Rank:
+    """``weights`` by scaled layer; ``caches`` by (scaled layer, micro-batch): (its group's requests, tokens, KV heads, entries)."""
+
+    plan: PlanRank
+    scaled: Scaled
+    ledger: Ledger
+    index: int
+    """Which of the KVP ranks it is."""
+    weights: dict[int, Tensors] = field(default_factory=dict)
+    caches: dict[tuple[int, int], Floats] = field(default_factory=dict)
+    embedding: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+    head: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+    weight_bytes: float = 0.0
+
+    @property
+    def number(self) -> int:
+        return self.plan.rank
+
+    @property
+    def case(self) -> Case:
+        return self.scaled.case
+
+    def heads(self, attention: Attention) -> PlanHeads:
+        """The heads of this kind of layer that the plan gives the rank."""
+        name = next(kind for kind, known, _ in self.scaled.model.attention_kinds if known == attention)
+        return self.plan if name == spoken_of_first(self.scaled.model)[0] else self.plan.other_heads[name]
+
+    def load(self, world: World) -> None:
+        """Take from the whole model what the plan says, and count it."""
+        for layer in self.scaled.stages[self.plan.stage]:
+            self.weights[layer] = self._slices(layer, world.layers[layer])
+        rows = self.scaled.vocabulary.scaled(self.plan.vocabulary)
+        first, last = self.plan.stage == 0, self.plan.stage == self.scaled.layout.pp - 1
+        tables = int(first) + int(last)
+        if first and last and self.scaled.model.tied_embedding:
+            tables = 1
+        self.embedding, self.head = world.embedding[rows], world.head[:, rows]
+        self.weight_bytes += tables * self.embedding.size * BYTES_PER_ELEMENT["bf16"]
+
+    def prefill(self, world: World, layer: int, micro_batch: int, requests: Ints) -> None:
+        """The prefilled tokens of these requests whose blocks are the rank's, of its KV heads; of a window all that it holds."""
+        attention = next(group.attention for group in self.scaled.model.groups if layer in group.layers)
+        whole = world.prefill[layer]["kv"]
+        positions = np.arange(whole.shape[1])
+        if attention.window is None:
+            positions = positions[self.schedule.owner(positions) == self.index]
+        else:
+            positions = positions[-attention.window :]
+        heads = slice(*self.heads(attention).kv_heads)
+        self.caches[layer, micro_batch] = whole[requests][:, positions][:, :, heads]
+
+    @property
+    def schedule(self) -> AppendSchedule:
+        return AppendSchedule(self.scaled.layout.kvp, self.case.workload.kv_block_tokens)
+
+    @property
+    def cache_bytes(self) -> float:
+        return sum(cache.size for cache in self.caches.values()) * self.case.machine.kv_bytes
+
+    def _slices(self, layer: int, whole: Tensors) -> Tensors:
+        group = next(group for group in self.scaled.model.groups if layer in group.layers)
+        attention, ffn = group.attention, group.ffn
+        heads = self.heads(attention)
+        queries, kv, outputs = (slice(*pair) for pair in (heads.query_heads, heads.kv_heads, heads.output_heads))
+        if isinstance(attention, LatentAttention):
+            lifted = queries if self.scaled.layout.exchange == "value" else outputs
+            own = {"kv_down": whole["kv_down"], "query_up": whole["query_up"][:, queries], "key_up": whole["key_up"][queries]}
+            own |= {"value_up": whole["value_up"][lifted]}
+            own |= {"query_down": whole["query_down"]} if "query_down" in whole else {}
+        else:
+            own = {"query": whole["query"][:, queries], "key": whole["key"][:, kv], "value": whole["value"][:, kv]}
+        own["out"] = whole["out"][outputs]
+        name = next(kind for kind, known, _ in self.scaled.model.ffn_kinds if known == ffn)
+        if self.plan.tpf is not None:
+            columns = self.scaled.ffn_cuts[name].scaled(self.plan.ffn_columns[name])
+            if isinstance(ffn, MoE):
+                experts = slice(*self.plan.experts)
+                own["router"] = whole["router"]
+                own["expert_in"], own["expert_out"] = (
+                    whole["expert_in"][experts, ..., columns],
+                    whole["expert_out"][experts, columns],
+                )
+            else:
+                own["dense_in"], own["dense_out"] = whole["dense_in"][..., columns], whole["dense_out"][columns]
+        if isinstance(ffn, MoE) and ffn.shared_width and self.plan.tpf is not None:
+            columns = self.scaled.shared_cuts[name].scaled(self.plan.shared_columns[name])
+            own["shared_in"], own["shared_out"] = whole["shared_in"][..., columns], whole["shared_out"][columns]
+        self.weight_bytes += sum(
+            array.size * BYTES_PER_ELEMENT[self.case.precision.of(COMPONENT[part])] for part, array in own.items()
+        )
+        return own
+
+    # what a GPU does, counted from the arrays it touches
+
+    def multiply(self, phase: str, kind: str, x: Floats, matrix: Floats, component: str, *, read: bool = True) -> Floats:
+        """``x`` (rows, k) times ``matrix`` (k, ...), as one GEMM. ``read`` off: the weights are in the cache already."""
+        flat = matrix.reshape(matrix.shape[0], -1)
+        out = x @ flat
+        self._count(phase, kind, flat, x.size + out.size, 2.0 * x.shape[0] * flat.size, component, read)
+        return np.asarray(out.reshape(len(x), *matrix.shape[1:]))
+
+    def multiply_heads(self, phase: str, kind: str, x: Floats, matrices: Floats, *, read: bool = True) -> Floats:
+        """``x`` (rows, heads, k) times a matrix a head (heads, k, n), as one batched GEMM."""
+        out = np.einsum("bhk,hkn->bhn", x, matrices)
+        self._count(phase, kind, matrices, x.size + out.size, 2.0 * len(x) * matrices.size, "attention", read)
+        return np.asarray(out)
+
+    def _count(self, phase: str, kind: str, weights: Floats, activations: int, flops: float, component: str, read: bool) -> None:
+        stored = weights.size * BYTES_PER_ELEMENT[self.case.precision.of(component)] if read else 0.0
+        self.ledger.add(phase, kind, self.number, stored=stored, other=activations * ACTIVATION_BYTES, flops=flops)
+
+    def swiglu(self, phase: str, kind: str, x: Floats, name: str) -> Floats:
+        """This rank's columns of a SwiGLU: a partial sum of the layer's output."""
+        into, out = self.weights[self.ledger.layer][f"{name}_in"], self.weights[self.ledger.layer][f"{name}_out"]
+        both = self.multiply(phase, kind, x, into, name)
+        return self.multiply(phase, kind, gated(both[:, 0], both[:, 1]), out, name)
+
+    def expert(self, kind: str, x: Floats, expert: int) -> Floats:
+        """One routed expert's columns for its tokens (rows, H), which has to be held here."""
+        start, end = self.plan.experts
+        if not start <= expert < end:
+            raise WrongLayout(f"rank {self.number}: experts are {start}..{end - 1}, and tokens came for expert {expert}")
+        weights = self.weights[self.ledger.layer]
+        into, out = weights["expert_in"][expert - start], weights["expert_out"][expert - start]
+        both = np.tensordot(x, into, axes=([1], [0]))
+        y = gated(both[:, 0], both[:, 1]) @ out
+        inner = both.shape[-1]
+        stored = (into.size + out.size) * BYTES_PER_ELEMENT[self.case.precision.experts]
+        moved = len(x) * (2 * x.shape[1] + 3 * inner) * ACTIVATION_BYTES
+        flops = 2.0 * len(x) * (into.size + out.size)
+        self.ledger.add("ffn.experts", kind, self.number, stored=stored, other=moved, flops=flops)
+        return np.asarray(y)
+
+    def read_heads(self, attention: GroupedQueryAttention, heads: PlanHeads) -> list[int]:
+        """Which of the KV heads held here each query head reads. Raises WrongLayout where one is not held."""
+        each = attention.query_heads // attention.kv_heads
+        wanted = [head // each for head in range(*heads.query_heads)]
+        start, end = heads.kv_heads
+        for head, kv in zip(range(*heads.query_heads), wanted, strict=True):
+            if not start <= kv < end:
+                raise WrongLayout(
+                    f"rank {self.number}: query head {head} reads KV head {kv}, but kv_heads are {start}..{end - 1}"
+                )
+        return [kv - start for kv in wanted]
+
+
+COMPONENT = {
+    **dict.fromkeys(("kv_down", "query_down", "query_up", "key_up", "value_up", "query", "key", "value", "out"), "attention"),
+    **dict.fromkeys(("dense_in", "dense_out"), "dense"),
+    **dict.fromkeys(("shared_in", "shared_out"), "shared"),
+    **dict.fromkeys(("expert_in", "expert_out"), "experts"),
+    "router": "router",
+}

@@ -1,0 +1,97 @@
+"""The same decode on one rank: whole weights, whole caches, attention over all tokens at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from helixplan.evidence.emulation.mathematics import gated, normed, rotated, routed
+from helixplan.evidence.emulation.weights import Tensors, World
+from helixplan.inputs.model import FFN, GroupedQueryAttention, LatentAttention, Model, MoE
+from helixplan.numeric import Floats
+
+
+@dataclass
+class Reference:
+    """``step`` decodes one token of every request; ``seen`` keeps what each layer's attention and FFN gave, by (layer, name)."""
+
+    model: Model
+    world: World
+    caches: list[Floats] = field(init=False)
+    seen: dict[tuple[int, str], Floats] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.caches = [tensors["kv"] for tensors in self.world.prefill]
+
+    def step(self, step: int) -> Floats:
+        """Logits of every request.  -> (requests, vocabulary)"""
+        x = self.world.embedding[self.world.tokens[step]]
+        kinds = {layer: group for group in self.model.groups for layer in group.layers}
+        for layer in range(self.model.layers):
+            tensors, attention = self.world.layers[layer], kinds[layer].attention
+            if isinstance(attention, LatentAttention):
+                heads = self._latent(layer, attention, tensors, normed(x))
+            else:
+                heads = self._grouped(layer, attention, tensors, normed(x))
+            self.seen[layer, "attention heads"] = heads
+            x = x + np.einsum("bhv,hvo->bo", heads, tensors["out"])
+            self.seen[layer, "attention output"] = x
+            x = x + swiglu_layer(kinds[layer].ffn, tensors, normed(x))
+            self.seen[layer, "FFN output"] = x
+        return np.asarray(normed(x) @ self.world.head)
+
+    def _append(self, layer: int, entry: Floats) -> Floats:
+        self.caches[layer] = np.concatenate([self.caches[layer], entry[:, None]], axis=1)
+        return self.caches[layer]
+
+    def _grouped(self, layer: int, attention: GroupedQueryAttention, tensors: Tensors, h: Floats) -> Floats:
+        position, size = self.caches[layer].shape[1], attention.head_dim
+        query = rotated(np.einsum("bi,ihd->bhd", h, tensors["query"]), position)
+        key = rotated(np.einsum("bi,ihd->bhd", h, tensors["key"]), position)
+        value = np.einsum("bi,ihd->bhd", h, tensors["value"])
+        cache = self._append(layer, np.concatenate([key, value], axis=-1))
+        cache = cache if attention.window is None else cache[:, -attention.window :]
+        of_head = np.arange(attention.query_heads) // (attention.query_heads // attention.kv_heads)
+        keys, values = cache[..., :size][:, :, of_head], cache[..., size:][:, :, of_head]
+        return softmaxed(np.einsum("bhd,bthd->bht", query, keys) / np.sqrt(size), values)
+
+    def _latent(self, layer: int, attention: LatentAttention, tensors: Tensors, h: Floats) -> Floats:
+        """The plain form: every head's keys and values lifted from the latents, token by token."""
+        position = self.caches[layer].shape[1]
+        rank, nope = attention.kv_rank, attention.nope_dim
+        low = h @ tensors["query_down"] if "query_down" in tensors else h
+        query = np.einsum("bi,ihd->bhd", low, tensors["query_up"])
+        query = np.concatenate([query[..., :nope], rotated(query[..., nope:], position)], axis=-1)
+        down = h @ tensors["kv_down"]
+        entry = np.concatenate([down[:, :rank], rotated(down[:, rank:], position)], axis=-1)
+        cache = self._append(layer, entry[:, None])[:, :, 0]
+        keys = np.einsum("btr,hnr->bthn", cache[..., :rank], tensors["key_up"])
+        values = np.einsum("btr,hrv->bthv", cache[..., :rank], tensors["value_up"])
+        scores = np.einsum("bhn,bthn->bht", query[..., :nope], keys) + np.einsum(
+            "bhd,btd->bht", query[..., nope:], cache[..., rank:]
+        )
+        return softmaxed(scores / np.sqrt(nope + attention.rope_dim), values)
+
+
+def softmaxed(scores: Floats, values: Floats) -> Floats:
+    """Attention over all tokens at once: ``scores`` (b, h, t), ``values`` (b, t, h, v)."""
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return np.einsum("bht,bthv->bhv", weights / weights.sum(axis=-1, keepdims=True), values)
+
+
+def swiglu_layer(ffn: FFN, tensors: Tensors, h: Floats) -> Floats:
+    """The whole FFN of one layer, token by token."""
+    if not isinstance(ffn, MoE):
+        return _swiglu(h, tensors["dense_in"], tensors["dense_out"])
+    total = _swiglu(h, tensors["shared_in"], tensors["shared_out"]) if ffn.shared_width else np.zeros_like(h)
+    experts, weights = routed(h @ tensors["router"], ffn.experts_per_token)
+    for token in range(len(h)):
+        for expert, weight in zip(experts[token], weights[token], strict=True):
+            total[token] += weight * _swiglu(h[token], tensors["expert_in"][expert], tensors["expert_out"][expert])
+    return total
+
+
+def _swiglu(h: Floats, into: Floats, out: Floats) -> Floats:
+    inner = np.tensordot(h, into, axes=([-1], [0]))
+    return np.asarray(gated(inner[..., 0, :], inner[..., 1, :]) @ out)
