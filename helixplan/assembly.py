@@ -90,6 +90,7 @@ def evaluate(case: Case, layout: Layout, batch: int) -> Evaluated:
             constants_error_share=share,
             tokens_per_s_per_user=1 / ttl,
             tokens_per_s_per_gpu=batch / (ttl * layout.gpus),
+            hidden_communication_s=_hidden(case, resolved, batch, phases),
             exposed_communication_s=sum(phase.seconds for phase in phases if phase.name in COMMUNICATION),
             phases=phases,
         ),
@@ -112,6 +113,15 @@ def _constants_error(case: Case, phases: list[Phase], ttl: float) -> tuple[float
     whole = sum((phase.timing for phase in phases), Timing())
     backed = _one(whole.backed_s)
     return (_one(whole.error_s) / backed, backed / ttl) if backed else (None, None)
+
+
+def _hidden(case: Case, layout: Layout, batch: int, phases: list[PlanPhase]) -> float:
+    """The exchange's seconds in one chunk less what is left of them in the layout's chunks."""
+    if (layout.overlap_chunks or 1) == 1:
+        return 0.0
+    whole = attention_part(case, Layouts.of(replace(layout, overlap_chunks=1)), batch).phases
+    in_one = sum(_one(phase.timing.seconds) for phase in whole if phase.name == "attention.exchange")
+    return in_one - sum(phase.seconds for phase in phases if phase.name == "attention.exchange")
 
 
 def _one(value: Any) -> float:

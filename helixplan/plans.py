@@ -17,9 +17,9 @@ Range = Annotated[list[int], Field(min_length=2, max_length=2)]
 
 
 class Document(BaseModel):
-    """Whatever is written as JSON: no unknown keys, no change after it is made."""
+    """Whatever is written as JSON: no unknown keys, no text for a number, no change after it is made."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class PlanModel(Document):
@@ -113,6 +113,8 @@ class PlanCost(Document):
     constants_error_share: float | None = None
     """The share of the TTL whose constants were so tested."""
     exposed_communication_s: Number
+    hidden_communication_s: Number
+    """What HOP-B hides of the exchange: its seconds in one chunk, less those exposed."""
     phases: list[PlanPhase]
 
 
@@ -196,7 +198,7 @@ class PlanAppend(Document):
 class Plan(Document):
     """A layout with all there is to say of it. ``proof`` and ``alternatives`` come with a search, ``broken_rules`` without."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, title="helixplan plan")
+    model_config = ConfigDict(title="helixplan plan")
 
     schema_version: str
     helixplan_version: str
@@ -251,7 +253,7 @@ class PlanConflict(Document):
 class Infeasible(Document):
     """What an infeasible search prints in place of a plan."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, title="helixplan infeasible search")
+    model_config = ConfigDict(title="helixplan infeasible search")
 
     status: Literal["infeasible"] = "infeasible"
     conflict: list[PlanConflict]

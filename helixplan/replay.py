@@ -2,12 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 from helixplan.cost.case import Case, pose
 from helixplan.errors import InputError
-from helixplan.inputs.hardware import Hardware
+from helixplan.inputs.catalog import bundled_hardware, bundled_models
+from helixplan.inputs.hardware import Hardware, load_hardware
+from helixplan.inputs.huggingface import load_model
 from helixplan.inputs.model import Model
-from helixplan.inputs.workload import Request, Workload
+from helixplan.inputs.validation import read_text
+from helixplan.inputs.workload import MAX_BATCH, Request, Workload, whole
 from helixplan.plans import Plan
+
+
+def read_plan(path: Path) -> Plan:
+    """A plan from a file. Raises InputError where it cannot be read, is no plan, or names sizes that none has."""
+    file = str(path)
+    plan = Plan.from_json(read_text(path), file)
+    try:
+        whole(plan.layout.batch, 1, MAX_BATCH, "batch")
+        _ = plan.layout.layout
+    except InputError as error:
+        raise InputError(error.message, file=file, field=f"layout.{error.field}") from None
+    try:
+        workload_of(plan)
+        request_of(plan)
+    except InputError as error:
+        raise InputError(error.message, file=file, field=f"workload.{error.field}") from None
+    return plan
+
+
+def inputs_of(plan: Plan, file: str, model: str | None = None, hardware: str | None = None) -> tuple[Model, Hardware]:
+    """What the plan was made of: the bundled model and system of its names, or the files given. Raises InputError."""
+    if model is None and plan.model.name not in bundled_models():
+        raise InputError(
+            f"got {plan.model.name!r}, which is not bundled; name its file with --model", file=file, field="model.name"
+        )
+    if hardware is None and plan.hardware.name not in bundled_hardware():
+        given = plan.hardware.name
+        raise InputError(f"got {given!r}, which is not bundled; name its file with --hardware", file=file, field="hardware.name")
+    return load_model(model or plan.model.name), load_hardware(hardware or plan.hardware.name)
 
 
 def case_of(plan: Plan, model: Model, hardware: Hardware, file: str = "plan") -> Case:
@@ -53,3 +88,25 @@ def request_of(plan: Plan) -> Request | None:
     if plan.proof is None or asked.family is None:
         return None
     return Request(asked.ttl_limit_s, asked.batch, asked.gpus, asked.max_gpus, asked.family, dict(asked.pins), asked.objective)
+
+
+def misplaced(plan: Plan) -> Iterator[str]:
+    """Whether the ranks are as many as the GPUs, numbered in order, and each in a place of its own."""
+    layout = plan.layout
+    product = layout.kvp * layout.tpa * layout.dp * layout.pp
+    if layout.gpus != product:
+        yield f"layout.gpus is {layout.gpus}, but kvp x tpa x dp x pp is {product}"
+    if len(plan.ranks) != product:
+        yield f"ranks has {len(plan.ranks)} entries for {product} GPUs"
+    if [rank.rank for rank in plan.ranks] != list(range(len(plan.ranks))):
+        wrong = next(index for index, rank in enumerate(plan.ranks) if rank.rank != index)
+        yield f"rank {wrong}: entry {wrong} of ranks calls itself rank {plan.ranks[wrong].rank}"
+    seen: dict[tuple[int, ...], int] = {}
+    for rank in plan.ranks:
+        place = (rank.stage, rank.dp, rank.kvp, rank.tpa)
+        sizes = (layout.pp, layout.dp, layout.kvp, layout.tpa)
+        if any(not 0 <= at < size for at, size in zip(place, sizes, strict=True)):
+            yield f"rank {rank.rank}: its place (stage, dp, kvp, tpa) {place} lies outside the layout's {sizes}"
+        if place in seen:
+            yield f"rank {rank.rank}: rank {seen[place]} has its place (stage, dp, kvp, tpa) {place} already"
+        seen[place] = rank.rank

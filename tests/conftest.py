@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import subprocess
 import sys
 import tomllib
@@ -75,6 +76,17 @@ def profile(**changes: Any) -> dict[str, Any]:
         else:
             place[last] = value
     return data
+
+
+def changed(document: str, path: str, value: Any) -> str:
+    """A JSON text with what lies at a path of keys and indices set to a value, or mapped by a function."""
+    whole = json.loads(document)
+    *folders, last = (int(part) if part.isdigit() else part for part in path.split("/"))
+    place: Any = whole
+    for folder in folders:
+        place = place[folder]
+    place[last] = value(place[last]) if callable(value) else value
+    return json.dumps(whole)
 
 
 def llama_config(**changes: Any) -> dict[str, Any]:

@@ -64,6 +64,22 @@ ORDER = [
     "curves",
     "assembly",
     "tracing",
+    "replay",
+    "evidence.emulation.ledger",
+    "evidence.emulation.mathematics",
+    "evidence.emulation.scaling",
+    "evidence.emulation.weights",
+    "evidence.emulation.reference",
+    "evidence.emulation.ranks",
+    "evidence.emulation.wires",
+    "evidence.emulation.attention",
+    "evidence.emulation.experts",
+    "evidence.emulation.run",
+    "evidence.emulation.expectations",
+    "evidence.emulation.full_size",
+    "evidence.coverage",
+    "evidence.rescore",
+    "evidence.verify",
     "api",
     "report.wording",
     "report.curves",
@@ -71,6 +87,9 @@ ORDER = [
     "report.terminal",
     "report.markdown",
     "report.paper",
+    "report.verification",
+    "report.layout_map",
+    "report.drawing",
     "cli.options",
     "cli.files",
     "cli.show",
@@ -78,6 +97,8 @@ ORDER = [
     "cli.catalogs",
     "cli.calibrate",
     "cli.validate",
+    "cli.verify",
+    "cli.draw",
     "cli.estimate",
     "cli.frontier",
     "cli.compare",
@@ -118,7 +139,7 @@ def imported(tree: ast.Module) -> set[str]:
 
 
 def test_every_module_has_its_place() -> None:
-    packages = {"__init__", "inputs", "cost", "search", "evidence", "report"}
+    packages = {"__init__", "inputs", "cost", "search", "evidence", "evidence.emulation", "report"}
     assert set(modules()) - packages == {*ORDER}
 
 

@@ -14,12 +14,14 @@ import typer
 from helixplan.cli.calibrate import calibrate
 from helixplan.cli.catalogs import hardware, models, schema
 from helixplan.cli.compare import compare
+from helixplan.cli.draw import draw
 from helixplan.cli.estimate import estimate
 from helixplan.cli.frontier import frontier
 from helixplan.cli.options import as_typed
 from helixplan.cli.plan import plan
 from helixplan.cli.reproduce import reproduce
 from helixplan.cli.validate import validate
+from helixplan.cli.verify import verify
 from helixplan.errors import HelixplanError, InfeasibleError, RegressionFound
 from helixplan.version import __version__
 
@@ -37,6 +39,8 @@ app.command("compare")(compare)
 app.command("reproduce")(reproduce)
 app.command("calibrate")(calibrate)
 app.command("validate")(validate)
+app.command("verify")(verify)
+app.command("draw")(draw)
 app.command("schema")(schema)
 app.add_typer(models, name="models")
 app.add_typer(hardware, name="hardware")

@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Callable
 from enum import StrEnum
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -63,6 +64,9 @@ HardwareName = Annotated[
     str,
     typer.Argument(metavar="HARDWARE", autocompletion=names_from("bundled_hardware"), help="A bundled system or a TOML profile."),
 ]
+PlanFile = Annotated[Path, typer.Argument(metavar="PLAN", help="A plan's JSON file, as plan --output writes it.")]
+PlansModel = Annotated[str | None, typer.Option("--model", help="The model's file, where the plan's is not a bundled one.")]
+PlansHardware = Annotated[str | None, typer.Option("--hardware", help="The profile, where the plan's is not a bundled one.")]
 OutputFormat = Annotated[Format, typer.Option("--format", help="How the result is printed.")]
 
 Text = str | None

@@ -23,10 +23,8 @@ shot or two."""
 
 def moe_ways(layout: Layout) -> tuple[str, ...]:
     """The ways that one layout allows."""
-    waits = layout.ffn_group < layout.gpus_per_stage
-    return tuple(
-        way for way in MOE_WAYS if (may_dispatch(layout) if way == DISPATCH else not (waits and way.startswith("all-gather")))
-    )
+    possible = {DISPATCH: bool(may_dispatch(layout)), "all-gather": layout.ffn_group == layout.gpus_per_stage}
+    return tuple(way for way in MOE_WAYS if possible.get(way.split()[0], True))
 
 
 def dense_phases(shares: Shares, name: str, ffn: DenseFFN) -> dict[str, Timing]:

@@ -90,7 +90,7 @@ class FfnHalf:
         if self.way.startswith("all-gather"):
             return self._summed_by_gather(partials)
         shot = self.way.split()[-1]
-        sums = {}
+        sums: dict[int, Floats] = {}
         for members in self._distinct("ffn_reduce", self.ranks):
             given = {number: partials[number] for number in members if number in partials}
             ledger = self.ranks[members[0]].ledger
@@ -101,11 +101,11 @@ class FfnHalf:
     def _summed_by_gather(self, partials: dict[int, Floats]) -> dict[int, Floats]:
         shot = self.way.split()[-1]
         ledger = next(iter(self.ranks.values())).ledger
-        by_slice = {}
+        by_slice: dict[int, Floats] = {}
         for members in self._distinct("ffn_tensor", partials):
             total = reduced(ledger, "ffn.reduce", self.kind, {n: partials[n] for n in members}, len(members), shot)
             by_slice |= dict.fromkeys(members, total)
-        sums = {}
+        sums: dict[int, Floats] = {}
         for members in self._distinct("expert", partials):
             parts = gathered(ledger, "ffn.reduce", self.kind, {n: by_slice[n] for n in members})
             for number in members:

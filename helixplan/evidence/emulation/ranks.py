@@ -38,7 +38,7 @@ def owned_blocks(rank: PlanRank) -> tuple[int, int, int]:
 
 @dataclass
 class Rank:
-    """``weights`` by scaled layer; ``caches`` by (scaled layer, micro-batch): (its group's requests, tokens, KV heads, entries)."""
+    """``weights`` by scaled layer; ``caches`` by scaled layer and micro-batch: (requests, tokens, KV heads, entries)."""
 
     plan: PlanRank
     scaled: Scaled
@@ -133,7 +133,7 @@ class Rank:
 
     def multiply(self, phase: str, kind: str, x: Floats, matrix: Floats, component: str, *, read: bool = True) -> Floats:
         """``x`` (rows, k) times ``matrix`` (k, ...), as one GEMM. ``read`` off: the weights are in the cache already."""
-        flat = matrix.reshape(matrix.shape[0], -1)
+        flat = matrix.reshape(matrix.shape[0], int(np.prod(matrix.shape[1:])))
         out = x @ flat
         self._count(phase, kind, flat, x.size + out.size, 2.0 * x.shape[0] * flat.size, component, read)
         return np.asarray(out.reshape(len(x), *matrix.shape[1:]))

@@ -77,7 +77,7 @@ class Reference:
 def softmaxed(scores: Floats, values: Floats) -> Floats:
     """Attention over all tokens at once: ``scores`` (b, h, t), ``values`` (b, t, h, v)."""
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return np.einsum("bht,bthv->bhv", weights / weights.sum(axis=-1, keepdims=True), values)
+    return np.asarray(np.einsum("bht,bthv->bhv", weights / weights.sum(axis=-1, keepdims=True), values))
 
 
 def swiglu_layer(ffn: FFN, tensors: Tensors, h: Floats) -> Floats:

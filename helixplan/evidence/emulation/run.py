@@ -38,10 +38,8 @@ class Emulation:
     merge: Merge = mathematics.merged
     ledgers: list[Ledger] = field(default_factory=list)
     largest_error: float = 0.0
-    weight_bytes: float = 0.0
-    """Of the fullest rank."""
-    cache_bytes: float = 0.0
-    """Of the fullest rank, at the first step."""
+    held_bytes: float = 0.0
+    """Weights and cache of the fullest rank, at the first step."""
 
     def __post_init__(self) -> None:
         scaled, prefilled = self.scaled, self.scaled.case.workload.context_tokens - 1
@@ -55,7 +53,6 @@ class Emulation:
             for micro_batch in range(scaled.layout.pp):
                 for layer in scaled.stages[rank.plan.stage]:
                     rank.prefill(world, layer, micro_batch, self.requests_of(rank, micro_batch))
-        self.weight_bytes = max(rank.weight_bytes for rank in self.ranks.values())
 
     def group(self, name: str, rank: int) -> list[int]:
         """A rank's group of a collective; alone where the plan names none."""
@@ -77,7 +74,7 @@ class Emulation:
                 self.ledger.micro_batch = micro_batch
                 self._decode(step, micro_batch, logits)
             if step == 0:
-                self.cache_bytes = max(rank.cache_bytes for rank in self.ranks.values())
+                self.held_bytes = max(rank.weight_bytes + rank.cache_bytes for rank in self.ranks.values())
             self.ledgers.append(Ledger({key: dict(entries) for key, entries in self.ledger.counts.items()}))
 
     def _decode(self, step: int, micro_batch: int, logits: Floats) -> None:
@@ -140,9 +137,11 @@ class Emulation:
             outputs = slice(*rank.heads(attention).output_heads)
             known = self.reference.seen[layer, "attention heads"][tokens.ids][:, outputs]
             self._check("attention heads", rank, layer, heads[rank.number], known)
-            flat, out = heads[rank.number], rank.weights[layer]["out"]
-            rows = flat.reshape(len(flat), -1)
-            partials[rank.number] = rank.multiply("attention.out", half.kind, rows, out.reshape(rows.shape[1], -1), "attention")
+            out = rank.weights[layer]["out"]
+            rows = heads[rank.number].reshape(len(tokens.ids), out.shape[0] * out.shape[1])
+            partials[rank.number] = rank.multiply(
+                "attention.out", half.kind, rows, out.reshape(rows.shape[1], model.hidden), "attention"
+            )
         way = self.plan.collectives.get("attention.reduce", "one-shot")
         total = tokens.x + reduced(self.ledger, "attention.reduce", half.kind, partials, len(partials), way)
         self._check("attention output", ranks[0], layer, total, self.reference.seen[layer, "attention output"][tokens.ids])

@@ -1,0 +1,425 @@
+"""Emulated ranks: exact on every layout, counted as charged, and sharp enough to see a plan that is wrong."""
+
+from __future__ import annotations
+
+import json
+import random
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import helixplan as hp
+from helixplan.cost.experts import active_experts, busiest_pairs
+from helixplan.cost.ffn import MOE_WAYS
+from helixplan.cost.score import score_case
+from helixplan.evidence.coverage import findings
+from helixplan.evidence.emulation.expectations import EXPERTS_BOUND, PAIRS_BOUND, draw_loads
+from helixplan.evidence.emulation.full_size import full_size_error
+from helixplan.evidence.emulation.ranks import WrongLayout
+from helixplan.evidence.emulation.run import TOLERANCE, Emulation
+from helixplan.evidence.emulation.scaling import scale_down
+from helixplan.evidence.verify import Verification, compare, verify
+from helixplan.layout import dealt
+from helixplan.plans import Plan
+from helixplan.replay import case_of
+from tests.conftest import Run, changed, deepseek_config, llama_config
+from tests.reference import sound_layouts
+
+MODELS = "deepseek-r1 deepseek-v3 kimi-k2 llama-3.1-405b llama-3.1-70b qwen3-235b-a22b qwen3-32b mixtral-8x22b gpt-oss-120b"
+
+
+def checked(plan: Plan, model: hp.Model, hardware: hp.Hardware, **how: Any) -> Verification:
+    return verify(plan, case_of(plan, model, hardware), **how)
+
+
+@pytest.mark.parametrize("name", MODELS.split())
+def test_the_best_plan_of_every_bundled_model_holds(name: str, gb200: hp.Hardware) -> None:
+    model = hp.load_model(name)
+    plan = hp.plan(model, gb200, context_tokens=100_000, ttl_s=0.05)
+    found = checked(plan, model, gb200)
+    assert found.failures == []
+    assert found.largest_error is not None
+    assert found.largest_error <= TOLERANCE
+    assert {(one.phase, one.quantity) for one in found.counted} > {
+        ("attention.core", "stored_bytes"),
+        ("attention.core", "flops"),
+    }
+
+
+def small_model(rnd: random.Random) -> hp.Model:
+    """GQA, MQA, MLA with and without query ranks, sliding windows; dense, MoE, shared experts."""
+    layers, heads = rnd.randint(1, 5), rnd.choice([4, 6, 8, 12])
+    common: dict[str, Any] = {
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "hidden_size": 256,
+        "tie_word_embeddings": rnd.random() < 0.5,
+        "vocab_size": rnd.choice([997, 1000]),
+    }
+    kind = rnd.choice(["gqa", "window", "moe", "mla", "mla without q-lora"])
+    if kind.startswith("mla"):
+        return hp.load_model(
+            deepseek_config(
+                **common,
+                q_lora_rank=None if "without" in kind else 64,
+                first_k_dense_replace=rnd.randint(0, layers),
+                n_routed_experts=rnd.choice([4, 7, 12]),
+                n_shared_experts=rnd.randint(0, 2),
+            )
+        )
+    common |= {"num_key_value_heads": rnd.choice([k for k in (1, 2, 3, 4, heads) if heads % k == 0]), "head_dim": 64}
+    common["intermediate_size"] = rnd.choice([1024, 1000, 5])
+    experts = {"num_local_experts": rnd.choice([4, 6]), "num_experts_per_tok": 2}
+    if kind == "gqa":
+        return hp.load_model(llama_config(**common))
+    if kind == "moe":
+        return hp.load_model(llama_config(architectures=["MixtralForCausalLM"], **common, **experts))
+    types = [rnd.choice(["sliding_attention", "full_attention"]) for _ in range(layers)]
+    return hp.load_model(
+        llama_config(architectures=["GptOssForCausalLM"], sliding_window=128, layer_types=types, **common, **experts)
+    )
+
+
+def random_plan(seed: int, hardware: hp.Hardware) -> tuple[hp.Model, Plan]:
+    rnd = random.Random(seed)
+    model = small_model(rnd)
+    laid = rnd.choice(sound_layouts(model, 12))
+    layout = hp.Layout(
+        *(laid.kvp, laid.tpa, laid.tpf, laid.ep, laid.dp, laid.pp),
+        exchange=rnd.choice(["auto", "latent", "value"]),
+        overlap_chunks=rnd.choice([None, 1, 2, 3, 9]),
+    )
+    plan = hp.estimate(
+        model,
+        hardware,
+        layout,
+        context_tokens=rnd.choice([1, 3, 33, 500, 20_001]),
+        batch=rnd.choice([1, 2, 5, 17, 50]),
+        kv_block_tokens=rnd.choice([1, 16, 32]),
+        floor_scale=rnd.choice([0.0, 0.4, 1.0]),
+    )
+    return model, plan
+
+
+SEEDS = 240
+
+
+@pytest.mark.parametrize("part", range(8))
+def test_random_layouts_of_random_models_are_exact_and_counted_as_charged(part: int, gb200: hp.Hardware) -> None:
+    """Contexts that leave shards empty or uneven, batches that chunks do not divide, logits of 1e4."""
+    for seed in range(part, SEEDS, 8):
+        model, plan = random_plan(seed, gb200)
+        case = case_of(plan, model, gb200)
+        scaled = scale_down(plan, case, context=(None, 1, 2, 7)[seed // 8 % 4])
+        run = Emulation(plan, scaled, seed=seed, sharpness=1e4 if seed % 3 == 0 else 1.0)
+        run.run()
+        assert run.largest_error <= TOLERANCE, (seed, plan.layout)
+        wrong = [one for step in range(run.steps) for one in compare(run, step) if not one.holds]
+        assert wrong == [], (seed, plan.layout, wrong[:3])
+        assert findings(plan, model) == [], seed
+
+
+def test_the_random_layouts_hold_what_has_to_be_tried(gb200: hp.Hardware) -> None:
+    plans = [random_plan(seed, gb200)[1] for seed in range(SEEDS)]
+    layouts = [plan.layout for plan in plans]
+    assert any(one.kvp in (3, 6, 12) for one in layouts)
+    assert any(one.dp > 1 and one.pp > 1 for one in layouts)
+    assert any(one.overlap_chunks > 1 and one.batch % one.overlap_chunks for one in layouts)
+    assert {one.exchange for one in layouts} == {"latent", "value"}
+
+
+WAITING = [hp.Layout(4, 2, 2, 1), hp.Layout(8, 1, 1, 1), hp.Layout(2, 2, 1, 2), hp.Layout(2, 2, 2, 2, 2)]
+
+
+@pytest.mark.parametrize(("layout", "experts"), [*((one, 4) for one in WAITING), *((one, 0) for one in WAITING[:2])])
+def test_layouts_in_which_gpus_wait_for_the_ffn_are_exact_too(layout: hp.Layout, experts: int, gb200: hp.Hardware) -> None:
+    moe = {"architectures": ["MixtralForCausalLM"], "num_local_experts": 4, "num_experts_per_tok": 2} if experts else {}
+    model = hp.load_model(llama_config(**moe))
+    plan = hp.estimate(model, gb200, layout, context_tokens=777, batch=5)
+    assert checked(plan, model, gb200).failures == []
+
+
+@pytest.mark.parametrize("way", MOE_WAYS)
+def test_every_way_of_summing_experts_is_exact_and_counted(way: str, gb200: hp.Hardware) -> None:
+    model = hp.load_model(deepseek_config(n_routed_experts=12, n_shared_experts=1))
+    layout = hp.Layout(kvp=2, tpa=1, tpf=2, ep=4, dp=4, overlap_chunks=1)
+    plan = hp.estimate(model, gb200, layout, context_tokens=999, batch=11)
+    kind = next(name for name in plan.collectives if name.endswith("moe"))
+    plan = plan.model_copy(update={"collectives": plan.collectives | {kind: way}})
+    case = case_of(plan, model, gb200)
+    run = Emulation(plan, scale_down(plan, case))
+    run.run()
+    assert [one for step in range(3) for one in compare(run, step) if not one.holds] == []
+
+
+def test_forcing_the_way_that_is_taken_changes_nothing_and_no_other_costs_less(r1: hp.Model, gb200: hp.Hardware) -> None:
+    plan = hp.estimate(r1, gb200, hp.Layout(8, 1, 1, 64, 8), context_tokens=1_000_000, batch=72)
+    case, row = case_of(plan, r1, gb200), hp.Layouts.of(hp.Layout(8, 1, 1, 64, 8))
+    free = score_case(case, row, 72).ttl_s[0]
+    assert score_case(replace(case, ways=plan.collectives), row, 72).ttl_s[0] == pytest.approx(free, rel=1e-12)
+    for way in MOE_WAYS:
+        assert score_case(replace(case, ways={"ffn.reduce moe": way}), row, 72).ttl_s[0] >= free
+
+
+CASES = [(256, 8, 64), (256, 8, 8), (128, 8, 16), (128, 4, 32), (8, 2, 2), (8, 2, 8), (384, 8, 36), (12, 3, 5)]
+
+
+@pytest.mark.parametrize(("experts", "per_token", "ep"), CASES)
+def test_expected_loads_lie_within_their_bound_of_the_mean_of_draws(experts: int, per_token: int, ep: int) -> None:
+    owners = np.concatenate([np.full(end - start, rank) for rank, (start, end) in enumerate(dealt(experts, ep))])
+    for tokens in (1, 2, 5, 40):
+        loads = draw_loads(owners, per_token, tokens, 1, draws=600)
+        active = float(active_experts(experts, per_token, np.array([ep]), np.array([tokens]))[0])
+        pairs = float(busiest_pairs(per_token, np.array([ep]), tokens)[1][0])
+        for expected, drawn, bound in ((active, loads.active, EXPERTS_BOUND), (pairs, loads.pairs, PAIRS_BOUND)):
+            error = drawn.std() / len(drawn) ** 0.5
+            assert abs(expected - drawn.mean()) <= bound * drawn.mean() + 4 * error, (tokens, expected, drawn.mean())
+    if experts % ep == 0:
+        away = draw_loads(owners, per_token, 3, 3, draws=600).away
+        assert away.mean() == pytest.approx(3 * per_token * (1 - 1 / ep), rel=0.05)
+
+
+@pytest.fixture(scope="module")
+def laid(gb200: hp.Hardware) -> tuple[hp.Model, Plan]:
+    """KVP 2 x TPA 2 x DP 2, TPF 2 x EP 4, two stages: every collective there is."""
+    model = hp.load_model(llama_config(architectures=["MixtralForCausalLM"], num_local_experts=8, num_experts_per_tok=2))
+    pins = {"kvp": 2, "tpa": 2, "dp": 2, "pp": 2, "tpf": 2, "ep": 4}
+    plan = hp.plan(model, gb200, context_tokens=50_000, batch=6, pins=pins, ttl_s=0.05)
+    assert checked(plan, model, gb200).failures == []
+    return model, plan
+
+
+def swap(groups: list[list[int]]) -> list[list[int]]:
+    """The second members of the first two groups change places."""
+    groups[0][1], groups[1][1] = groups[1][1], groups[0][1]
+    return groups
+
+
+MUTATIONS: dict[str, tuple[str, Any, str]] = {
+    "a head held twice": ("ranks/1/output_heads", [0, 2], "rank 1: output_heads"),
+    "a head held by nobody": (
+        "ranks/3/output_heads",
+        [7, 8],
+        "rank 3: output_heads 6..6, just before its own, are held by nobody",
+    ),
+    "too few query heads": ("ranks/2/query_heads", [4, 7], "rank 2"),
+    "the wrong KV head": ("ranks/2/kv_heads", [0, 1], "rank 2: kv_heads"),
+    "swapped exchange groups": ("groups/attention_exchange", swap, "groups.attention_exchange"),
+    "swapped expert groups": ("groups/expert", swap, "groups.expert"),
+    "swapped TPF groups": ("groups/ffn_tensor", swap, "groups.ffn_tensor"),
+    "a group left out": ("groups/attention_reduce", lambda g: g[1:], "groups.attention_reduce does not bring [0, 1, 2, 3]"),
+    "a pipeline that crosses": ("groups/pipeline", lambda g: swap(g[::4]) + g[1:4] + g[5:], "groups.pipeline"),
+    "a stale block owner": ("ranks/1/kv_blocks", "rank 0 of 2, 32 tokens", "rank 1: kv_blocks of owner 0 are rank 0's already"),
+    "another block size": ("ranks/1/kv_blocks", "rank 1 of 2, 16 tokens", "rank 1: kv_blocks says"),
+    "no block owner": ("ranks/1/kv_blocks", "all of it", "rank 1: kv_blocks"),
+    "an expert missing": ("ranks/2/experts", [2, 3], "expert 3"),
+    "an expert held twice": ("ranks/2/experts", [1, 4], "expert 1"),
+    "a slice of an expert missing": ("ranks/0/ffn_columns/moe", lambda c: [c[0], c[1] - 1], "columns 511..511"),
+    "vocabulary missing": ("ranks/7/vocabulary", [875, 999], "vocabulary 999..999"),
+    "a layer run twice": ("ranks/8/layers", [1, 4], "rank 9: layers"),
+    "two ranks in one place": ("ranks/1/kvp", 0, "rank 1: rank 0 has its place"),
+    "a rank too few": ("ranks", lambda r: r[:-1], "ranks has 15 entries for 16 GPUs"),
+    "memory understated": ("memory/total_bytes", lambda b: b * 0.9, "memory.total_bytes"),
+    "a rank's memory understated": ("ranks/5/memory_bytes", lambda b: b - 4096, "rank 5: memory_bytes"),
+    "TTL understated": ("cost/ttl_s", lambda s: s * 0.99, "cost.ttl_s"),
+    "a phase's bytes understated": ("cost/phases/1/hbm_bytes", lambda b: b / 2, "hbm_bytes"),
+    "TPF x EP not the GPUs": ("layout/ep", 2, "same-gpus-both-phases"),
+    "more GPUs than ranks": ("layout/gpus", 32, "layout.gpus"),
+    "another batch": ("layout/batch", 7, "cost.ttl_s"),
+    "a TTL over its limit": ("workload/ttl_limit_s", 1e-6, "workload.ttl_limit_s"),
+    "a better proof": ("proof/objective", lambda v: v * 2, "proof.objective"),
+    "another append schedule": ("kv_append/next_rank", lambda r: 1 - r, "kv_append.next_rank"),
+    "an older cost model": ("cost_model_version", "1.0", "plan anew"),
+}
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_a_plan_that_is_wrong_is_caught_with_rank_and_tensor_named(
+    name: str, laid: tuple[hp.Model, Plan], gb200: hp.Hardware
+) -> None:
+    path, value, said = MUTATIONS[name]
+    found = checked(Plan.from_json(changed(laid[1].to_json(), path, value)), laid[0], gb200)
+    assert not found.holds
+    assert any(said in failure for failure in found.failures), found.failures
+
+
+SEEN_BY_RUNNING = (
+    "a head held twice",
+    "swapped exchange groups",
+    "swapped TPF groups",
+    "too few query heads",
+    "a stale block owner",
+    "an expert missing",
+    "the wrong KV head",
+    "a slice of an expert missing",
+    "vocabulary missing",
+    "a pipeline that crosses",
+)
+
+
+@pytest.mark.parametrize("name", SEEN_BY_RUNNING)
+def test_running_the_ranks_sees_it_without_looking_at_the_plan(
+    name: str, laid: tuple[hp.Model, Plan], gb200: hp.Hardware
+) -> None:
+    plan = laid[1].model_copy(update={"collectives": laid[1].collectives | {"ffn.reduce moe": "dispatch one-shot"}})
+    broken = Plan.from_json(changed(plan.to_json(), *MUTATIONS[name][:2]))
+    with pytest.raises(WrongLayout, match=r"^rank \d+: "):
+        Emulation(broken, scale_down(broken, case_of(broken, laid[0], gb200))).run()
+
+
+def test_a_merge_without_log_sum_exp_weights_is_caught(laid: tuple[hp.Model, Plan], gb200: hp.Hardware) -> None:
+    found = checked(laid[1], laid[0], gb200, merge=lambda outputs, lse: outputs.mean(axis=0))
+    assert any(failure.startswith("rank 0: attention heads of layer 0 is off by") for failure in found.failures)
+
+
+def test_attention_at_full_head_sizes_is_exact(r1: hp.Model, llama: hp.Model) -> None:
+    for model, kvp in ((r1, 8), (llama, 3)):
+        assert full_size_error(model.attention_kinds[0][1], kvp, 32) <= TOLERANCE
+
+
+def test_64_ranks_of_deepseek_r1_verify_quickly_in_little_memory(tmp_path: Path, r1: hp.Model, gb200: hp.Hardware) -> None:
+    plan = hp.plan(r1, gb200, context_tokens=1_000_000, ttl_s=0.02)
+    (tmp_path / "plan.json").write_text(plan.to_json())
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "helixplan", "verify", "plan.json", "--full-size-attention", "--format", "json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert time.perf_counter() - start < 20
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 2_000_000
+    told = json.loads(done.stdout)
+    assert (told["ranks"], told["holds"]) == (64, True)
+    assert max(told["largest_error"], told["full_size_error"]) <= TOLERANCE
+
+
+def test_verify_exits_1_and_names_what_is_wrong(cli: Run, tmp_path: Path, gb200: hp.Hardware) -> None:
+    plan = hp.plan("llama-3.1-70b", gb200, context_tokens=100_000, gpus=8)
+    (tmp_path / "good.json").write_text(plan.to_json())
+    good = cli("verify", "good.json")
+    assert (good.returncode, good.stderr) == (0, "")
+    assert "verdict        holds" in good.stdout
+    (tmp_path / "bad.json").write_text(changed(plan.to_json(), "ranks/3/kv_heads", [0, 1]))
+    bad = cli("verify", "bad.json")
+    assert bad.returncode == 1
+    assert bad.stderr.startswith("error: rank 3: kv_heads are 0..0, but its query heads read 3..3")
+
+
+def test_a_plan_of_a_model_of_ones_own_needs_its_file(cli: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text(json.dumps(llama_config()))
+    made = cli("plan", "mine.json", "gb200-nvl72", "--context", "10k", "--gpus", "2", "--output", "plan.json")
+    assert made.returncode == 0, made.stderr
+    without = cli("verify", "plan.json")
+    assert without.returncode == 2
+    assert "name its file with --model" in without.stderr
+    assert cli("verify", "plan.json", "--model", "mine.json").returncode == 0
+    other = cli("verify", "plan.json", "--model", "qwen3-32b")
+    assert other.returncode == 2
+    assert "model.sha256: the plan was made for another mine" in other.stderr
+
+
+PLAN_READERS = [("verify",), ("draw",)]
+
+
+def hostile(whole: str) -> dict[str, str | bytes]:
+    """Files that are no plan, by what is wrong with them."""
+    return {
+        "truncated": whole[: len(whole) // 2],
+        "empty": "",
+        "a list": "[]",
+        "not UTF-8": b"\xff\xfe{}",
+        "nested": '{"a":' * 100_000 + "1" + "}" * 100_000,
+        "NaN": changed(whole, "cost/ttl_s", float("nan")),
+        "a huge number": changed(whole, "cost/ttl_s", 1e99).replace("1e+99", "1e999"),
+        "text for a number": changed(whole, "layout/kvp", "8"),
+        "a fraction for a whole number": changed(whole, "layout/kvp", 2.5),
+        "truth for a number": changed(whole, "layout/batch", True),
+        "null": changed(whole, "cost", None),
+        "a list for an object": changed(whole, "layout", [1]),
+        "an unknown key": changed(whole, "surprise", 1),
+        "a newer schema": changed(whole, "schema_version", "2.0"),
+        "no schema": changed(whole, "schema_version", 1),
+        "zero GPUs": changed(whole, "layout/kvp", 0),
+        "a billion GPUs": changed(whole, "layout/kvp", 10**9),
+        "a huge batch": changed(whole, "layout/batch", 10**12),
+        "a negative context": changed(whole, "workload/context_tokens", -5),
+        "an unknown dtype": changed(whole, "workload/kv_dtype", "fp3"),
+        "an unknown family": changed(whole, "workload/family", "ring"),
+    }
+
+
+@pytest.mark.parametrize("command", PLAN_READERS, ids=lambda command: command[0])
+def test_a_file_that_is_no_plan_is_refused_in_one_sentence(
+    command: tuple[str, ...], tmp_path: Path, gb200: hp.Hardware, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from helixplan.cli import main
+
+    plan = hp.plan("llama-3.1-70b", gb200, context_tokens=100_000, gpus=8)
+    for name, content in hostile(plan.to_json()).items():
+        file = tmp_path / f"{name}.json"
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["helixplan", *command, str(file)])
+            with pytest.raises(SystemExit) as stop:
+                main()
+        out, err = capsys.readouterr()
+        assert (stop.value.code, out) == (2, ""), (name, err)
+        assert err.startswith(f"error: {file}"), name
+        assert err.count("\n") == 1, (name, err)
+
+
+def test_a_file_of_gigabytes_is_refused_unread(cli: Run, tmp_path: Path) -> None:
+    with (tmp_path / "huge.json").open("wb") as file:
+        file.truncate(3_000_000_000)
+    refused = cli("verify", "huge.json")
+    assert refused.returncode == 2
+    assert refused.stderr == "error: huge.json: is larger than 64 MB, more than any such file needs\n"
+
+
+def test_a_plan_of_many_gpus_stays_small_and_opens_fast(r1: hp.Model, gb200: hp.Hardware) -> None:
+    plan = hp.estimate(r1, gb200, hp.Layout(16, 1, 4, 128, 32, overlap_chunks=1), context_tokens=1_000_000, batch=512)
+    text = plan.to_json()
+    assert len(plan.ranks) == 512
+    assert len(text) < 400_000
+    start = time.perf_counter()
+    assert Plan.from_json(text) == plan
+    assert time.perf_counter() - start < 1
+
+
+def test_draw_shows_every_gpu_in_both_phases(cli: Run, tmp_path: Path, gb200: hp.Hardware, r1: hp.Model) -> None:
+    plan = hp.plan(r1, gb200, context_tokens=1_000_000, ttl_s=0.02)
+    (tmp_path / "plan.json").write_text(plan.to_json())
+    shown = cli("draw", "plan.json")
+    assert shown.returncode == 0
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+    attention, _, ffn = shown.stdout.partition("one layer")[0].partition("FFN (")
+    for half in (attention, ffn):
+        cells = [int(cell) for line in half.splitlines() if "|" in line for cell in line.split("|")[1].split()]
+        assert cells == list(range(64))
+    for name in ("map.svg", "map.html"):
+        assert cli("draw", "plan.json", "--output", name).returncode == 0
+        drawn = (tmp_path / name).read_text()
+        assert drawn.count("<title>GPU ") == 128
+        assert "http" not in drawn.replace("http://www.w3.org/2000/svg", "")
+    assert cli("draw", "plan.json", "--output", "map.svg").returncode == 2
+    assert cli("draw", "plan.json", "--output", "map.gif").returncode == 2
+
+
+@pytest.mark.parametrize("chunks", [1, 3, 8])
+def test_the_timeline_adds_up_to_a_layer(chunks: int, llama: hp.Model, gb200: hp.Hardware) -> None:
+    from helixplan.report.layout_map import timeline
+
+    layout = hp.Layout(8, 8, 64, 1, overlap_chunks=chunks)
+    plan = hp.estimate(llama, gb200, layout, context_tokens=1_000_000, batch=8, floor_scale=0.1)
+    bars = timeline(plan)
+    whole = sum(phase.seconds / phase.layers for phase in plan.cost.phases if phase.name.startswith(("attention", "ffn")))
+    assert max(bar.end_s for bar in bars) == pytest.approx(whole)
+    assert len([bar for bar in bars if bar.name.startswith("attention.core")]) == chunks
+    for lane in ("GPU", "links"):
+        on = sorted((bar for bar in bars if bar.lane == lane), key=lambda bar: bar.start_s)
+        assert all(later.start_s >= earlier.end_s - 1e-12 for earlier, later in pairwise(on))
