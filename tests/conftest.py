@@ -38,6 +38,12 @@ def gb200() -> hp.Hardware:
     return hp.load_hardware("gb200-nvl72")
 
 
+@pytest.fixture(scope="session")
+def r1_plan(r1: hp.Model, gb200: hp.Hardware) -> hp.Plan:
+    """The plan of the README's first command."""
+    return hp.plan(r1, gb200, context_tokens=1_000_000, ttl_s=0.02)
+
+
 @pytest.fixture
 def cli(tmp_path: Path) -> Run:
     """Runs helixplan as a process of its own, in an empty folder."""

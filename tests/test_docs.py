@@ -39,8 +39,10 @@ def as_pattern(expected: str) -> str:
 
 
 @pytest.mark.parametrize("example", [text for _, text in blocks("console")], ids=[name for name, _ in blocks("console")])
-def test_console_examples_print_what_they_say(cli: Run, example: str) -> None:
+def test_console_examples_print_what_they_say(cli: Run, example: str, tmp_path: Path, r1_plan: Plan) -> None:
     command, _, expected = example.partition("\n")
+    if " plan.json" in command:
+        (tmp_path / "plan.json").write_text(r1_plan.to_json())
     assert command.startswith("$ helixplan ")
     done = cli(*shlex.split(command.removeprefix("$ helixplan ")))
     assert re.fullmatch(as_pattern(expected), done.stdout.strip("\n"), re.S), done.stdout

@@ -285,9 +285,8 @@ def test_attention_at_full_head_sizes_is_exact(r1: hp.Model, llama: hp.Model) ->
         assert full_size_error(model.attention_kinds[0][1], kvp, 32) <= TOLERANCE
 
 
-def test_64_ranks_of_deepseek_r1_verify_quickly_in_little_memory(tmp_path: Path, r1: hp.Model, gb200: hp.Hardware) -> None:
-    plan = hp.plan(r1, gb200, context_tokens=1_000_000, ttl_s=0.02)
-    (tmp_path / "plan.json").write_text(plan.to_json())
+def test_64_ranks_of_deepseek_r1_verify_quickly_in_little_memory(tmp_path: Path, r1_plan: Plan) -> None:
+    (tmp_path / "plan.json").write_text(r1_plan.to_json())
     start = time.perf_counter()
     command = [sys.executable, "-m", "helixplan", "verify", "plan.json", "--full-size-attention", "--format", "json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
@@ -391,9 +390,8 @@ def test_a_plan_of_many_gpus_stays_small_and_opens_fast(r1: hp.Model, gb200: hp.
     assert time.perf_counter() - start < 1
 
 
-def test_draw_shows_every_gpu_in_both_phases(cli: Run, tmp_path: Path, gb200: hp.Hardware, r1: hp.Model) -> None:
-    plan = hp.plan(r1, gb200, context_tokens=1_000_000, ttl_s=0.02)
-    (tmp_path / "plan.json").write_text(plan.to_json())
+def test_draw_shows_every_gpu_in_both_phases(cli: Run, tmp_path: Path, r1_plan: Plan) -> None:
+    (tmp_path / "plan.json").write_text(r1_plan.to_json())
     shown = cli("draw", "plan.json")
     assert shown.returncode == 0
     assert max(map(len, shown.stdout.splitlines())) <= 80
