@@ -21,6 +21,7 @@ settings.register_profile("ci", deadline=None, suppress_health_check=[HealthChec
 settings.load_profile("ci")
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+Main = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +61,22 @@ def cli(tmp_path: Path) -> Run:
             timeout=120,
             check=False,
         )
+
+    return run
+
+
+@pytest.fixture
+def main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Main:
+    """Runs helixplan in this process, where what tests have patched counts: (exit code, stdout, stderr)."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        from helixplan.cli import main as program
+
+        monkeypatch.setattr(sys, "argv", ["helixplan", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            program()
+        out, err = capsys.readouterr()
+        return int(stop.value.code or 0), out, err
 
     return run
 

@@ -17,6 +17,7 @@ ORDER = [
     "numeric",
     "units",
     "inputs.workload",
+    "inputs.spelled",
     "inputs.model",
     "inputs.validation",
     "inputs.catalog",
@@ -80,6 +81,13 @@ ORDER = [
     "evidence.coverage",
     "evidence.rescore",
     "evidence.verify",
+    "regress.metrics",
+    "regress.results",
+    "regress.suites",
+    "regress.running",
+    "regress.differences",
+    "regress.gate",
+    "regress.revisions",
     "api",
     "report.wording",
     "report.curves",
@@ -90,6 +98,9 @@ ORDER = [
     "report.verification",
     "report.layout_map",
     "report.drawing",
+    "report.regression",
+    "report.junit",
+    "report.github",
     "cli.options",
     "cli.files",
     "cli.show",
@@ -99,6 +110,8 @@ ORDER = [
     "cli.validate",
     "cli.verify",
     "cli.draw",
+    "cli.diff",
+    "cli.check",
     "cli.estimate",
     "cli.frontier",
     "cli.compare",
@@ -139,7 +152,7 @@ def imported(tree: ast.Module) -> set[str]:
 
 
 def test_every_module_has_its_place() -> None:
-    packages = {"__init__", "inputs", "cost", "search", "evidence", "evidence.emulation", "report"}
+    packages = {"__init__", "inputs", "cost", "search", "evidence", "evidence.emulation", "regress", "report"}
     assert set(modules()) - packages == {*ORDER}
 
 

@@ -30,7 +30,7 @@ from helixplan.evidence.verify import Verification, compare, verify
 from helixplan.layout import dealt
 from helixplan.plans import Plan
 from helixplan.replay import case_of
-from tests.conftest import Run, changed, deepseek_config, llama_config
+from tests.conftest import Main, Run, changed, deepseek_config, llama_config
 from tests.reference import sound_layouts
 
 MODELS = "deepseek-r1 deepseek-v3 kimi-k2 llama-3.1-405b llama-3.1-70b qwen3-235b-a22b qwen3-32b mixtral-8x22b gpt-oss-120b"
@@ -322,7 +322,7 @@ def test_a_plan_of_a_model_of_ones_own_needs_its_file(cli: Run, tmp_path: Path) 
     assert "model.sha256: the plan was made for another mine" in other.stderr
 
 
-PLAN_READERS = [("verify",), ("draw",)]
+PLAN_READERS = [("verify",), ("draw",), ("diff",)]
 
 
 def hostile(whole: str) -> dict[str, str | bytes]:
@@ -354,20 +354,14 @@ def hostile(whole: str) -> dict[str, str | bytes]:
 
 @pytest.mark.parametrize("command", PLAN_READERS, ids=lambda command: command[0])
 def test_a_file_that_is_no_plan_is_refused_in_one_sentence(
-    command: tuple[str, ...], tmp_path: Path, gb200: hp.Hardware, capsys: pytest.CaptureFixture[str]
+    command: tuple[str, ...], tmp_path: Path, gb200: hp.Hardware, main: Main
 ) -> None:
-    from helixplan.cli import main
-
     plan = hp.plan("llama-3.1-70b", gb200, context_tokens=100_000, gpus=8)
     for name, content in hostile(plan.to_json()).items():
         file = tmp_path / f"{name}.json"
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", ["helixplan", *command, str(file)])
-            with pytest.raises(SystemExit) as stop:
-                main()
-        out, err = capsys.readouterr()
-        assert (stop.value.code, out) == (2, ""), (name, err)
+        code, out, err = main(*command, str(file), *(str(file) for _ in range(command == ("diff",))))
+        assert (code, out) == (2, ""), (name, err)
         assert err.startswith(f"error: {file}"), name
         assert err.count("\n") == 1, (name, err)
 

@@ -13,7 +13,9 @@ import typer
 
 from helixplan.cli.calibrate import calibrate
 from helixplan.cli.catalogs import hardware, models, schema
+from helixplan.cli.check import check
 from helixplan.cli.compare import compare
+from helixplan.cli.diff import diff
 from helixplan.cli.draw import draw
 from helixplan.cli.estimate import estimate
 from helixplan.cli.frontier import frontier
@@ -41,6 +43,8 @@ app.command("calibrate")(calibrate)
 app.command("validate")(validate)
 app.command("verify")(verify)
 app.command("draw")(draw)
+app.command("diff")(diff)
+app.command("check")(check)
 app.command("schema")(schema)
 app.add_typer(models, name="models")
 app.add_typer(hardware, name="hardware")

@@ -29,24 +29,30 @@ class Schema(StrEnum):
     COMPARISON = "comparison"
     MODEL = "model"
     HARDWARE = "hardware"
+    SUITE = "suite"
+    BASELINE = "baseline"
+
+
+DESCRIBED_BY = {
+    Schema.PLAN: "plans.Plan",
+    Schema.INFEASIBLE: "plans.Infeasible",
+    Schema.FRONTIER: "curves.Frontier",
+    Schema.COMPARISON: "curves.Comparisons",
+    Schema.MODEL: "inputs.huggingface.ConfigFile",
+    Schema.HARDWARE: "inputs.hardware.ProfileFile",
+    Schema.SUITE: "regress.suites.SuiteFile",
+    Schema.BASELINE: "regress.results.Result",
+}
+"""The class that reads or writes each format; imported when asked for."""
 
 
 def schema(name: Annotated[Schema, typer.Argument(help="Which format.")]) -> None:
     """Print the JSON Schema of a file format."""
-    if name is Schema.PLAN:
-        from helixplan.plans import Plan as Described
-    elif name is Schema.INFEASIBLE:
-        from helixplan.plans import Infeasible as Described  # type: ignore[assignment]
-    elif name is Schema.FRONTIER:
-        from helixplan.curves import Frontier as Described  # type: ignore[assignment]
-    elif name is Schema.COMPARISON:
-        from helixplan.curves import Comparisons as Described  # type: ignore[assignment]
-    elif name is Schema.MODEL:
-        from helixplan.inputs.huggingface import ConfigFile as Described  # type: ignore[assignment]
-    else:
-        from helixplan.inputs.hardware import ProfileFile as Described  # type: ignore[assignment]
-    document = Described.model_json_schema() | {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    show.result(json.dumps(document, indent=2, sort_keys=True))
+    from importlib import import_module
+
+    module, _, described = DESCRIBED_BY[name].rpartition(".")
+    document = getattr(import_module(f"helixplan.{module}"), described).model_json_schema()
+    show.result(json.dumps(document | {"$schema": "https://json-schema.org/draft/2020-12/schema"}, indent=2, sort_keys=True))
 
 
 @models.command("list")

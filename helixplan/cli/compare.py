@@ -9,6 +9,7 @@ import typer
 from helixplan.cli import options, show
 from helixplan.cli.progress import shown_while
 from helixplan.errors import InfeasibleError
+from helixplan.inputs import spelled
 from helixplan.units import parse_count
 
 MODELLING = {name: option for name, option in options.MODELLING.items() if name != "context"}
@@ -35,10 +36,10 @@ def compare(
     from helixplan.search.comparison import BASELINES
     from helixplan.tracing import comparisons
 
-    asked = options.request(given, None)
+    asked = spelled.request(given, None)
     baselines = named_baselines(baseline or list(BASELINES))
     loaded, system = load_model(model), load_hardware(hardware)
-    works = [Workload(parse_count(text, "--context"), **options.modelling(given)) for text in dict.fromkeys(context)]
+    works = [Workload(parse_count(text, "--context"), **spelled.modelling(given)) for text in dict.fromkeys(context)]
     found = []
     try:
         with shown_while("comparing") as tell:

@@ -8,6 +8,7 @@ import typer
 
 from helixplan.cli import options, show
 from helixplan.errors import InputError
+from helixplan.inputs import spelled
 from helixplan.units import parse_count
 
 if TYPE_CHECKING:
@@ -39,9 +40,9 @@ def estimate(
         load_model(model),
         load_hardware(hardware),
         _layout(sizes, overlap_chunks, given["overlap"]),
-        context_tokens=options.context_tokens(given),
+        context_tokens=spelled.context_tokens(given),
         batch=parse_count(batch, "--batch"),
-        **options.modelling(given),
+        **spelled.modelling(given),
     )
     show.warnings(found.warnings)
     show.plan(found, output_format)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from helixplan.errors import InputError, shown
@@ -53,3 +57,27 @@ def write_atomically(path: Path, content: str | bytes, *, force: bool, option: s
         raise InputError("exists already; add --force to replace it", file=str(path), field=option) from None
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror or error})", file=str(path), field=option) from None
+
+
+def remove(path: Path, *, option: str) -> None:
+    """Deletes a file of ours; one that is gone already is fine."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot be removed ({error.strerror or error})", file=str(path), field=option) from None
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """An interrupt waits until several files are written, and is taken then."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: waiting.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if waiting:
+        raise KeyboardInterrupt

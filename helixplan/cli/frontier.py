@@ -12,6 +12,7 @@ from helixplan.cli import options, show
 from helixplan.cli.files import check_writable, write_atomically
 from helixplan.cli.progress import shown_while
 from helixplan.errors import InfeasibleError, InputError
+from helixplan.inputs import spelled
 
 if TYPE_CHECKING:
     from helixplan.cost.case import Case
@@ -56,8 +57,8 @@ def frontier(
     if plot is not None:
         _check_picture(plot, force=force)
     families = named_families(family or ["helix"])
-    asked = options.request(given | {"family": families[0]}, None)
-    case = pose(load_model(model), load_hardware(hardware), Workload(options.context_tokens(given), **options.modelling(given)))
+    asked = spelled.request(given | {"family": families[0]}, None)
+    case = pose(load_model(model), load_hardware(hardware), Workload(spelled.context_tokens(given), **spelled.modelling(given)))
     try:
         with shown_while("tracing the frontier"):
             found = frontier_case(case, asked, families)

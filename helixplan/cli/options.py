@@ -10,16 +10,12 @@ from collections.abc import Callable
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from helixplan.errors import HelixplanError, InputError
-from helixplan.units import parse_count, parse_seconds
-
-if TYPE_CHECKING:
-    from helixplan.api import Modelling
-    from helixplan.inputs.workload import Request
+from helixplan.inputs.spelled import DEFAULTS, OPTION_OF, as_flag
 
 
 class Format(StrEnum):
@@ -71,89 +67,60 @@ OutputFormat = Annotated[Format, typer.Option("--format", help="How the result i
 
 Text = str | None
 
-MODELLING: dict[str, tuple[Any, Any]] = {
-    "context": (Annotated[str, typer.Option(help="Tokens of context a request holds: 1M, 128k, 128Ki.")], ...),
-    "weights": (
-        Annotated[
-            Text,
-            typer.Option(
-                autocompletion=one_of("WEIGHT_DTYPES"),
-                help="Weights' dtype: bf16, fp8, fp4, nvfp4, mxfp4, int4. Default: what the model states.",
-            ),
-        ],
-        None,
-    ),
-    "kv": (
-        Annotated[
-            Text,
-            typer.Option(
-                autocompletion=one_of("KV_DTYPES"),
-                help="KV cache's dtype: bf16, fp8, fp4, nvfp4, int4. Default: fp8 where computed in.",
-            ),
-        ],
-        None,
-    ),
-    "attention_math": (
-        Annotated[
-            Text,
-            typer.Option(
-                autocompletion=one_of("MATH_DTYPES"), help="Attention's arithmetic: bf16, fp8, fp4. Default: the kernels' own."
-            ),
-        ],
-        None,
-    ),
-    "kernels": (
-        Annotated[
-            str, typer.Option(autocompletion=one_of("KERNELS"), help="The clock: measured, or ideal (the speed of light).")
-        ],
-        "measured",
-    ),
-    "floor_scale": (
-        Annotated[Text, typer.Option(help="Between the ideal clock (0) and the measured one (1).")],
-        None,
-    ),
-    "overlap": (
-        Annotated[str, typer.Option(autocompletion=one_of("OVERLAPS"), help="Overlap of the exchange: auto, none, hop-b.")],
-        "auto",
-    ),
-    "exchange": (
-        Annotated[str, typer.Option(autocompletion=one_of("EXCHANGES"), help="What MLA ranks exchange: auto, latent, value.")],
-        "auto",
-    ),
-    "engine": (
-        Annotated[str, typer.Option(autocompletion=one_of("ENGINES"), help="Whose constraints and communication: none.")],
-        "none",
-    ),
-    "memory_utilization": (Annotated[str, typer.Option(help="Share of a GPU's memory that may be used.")], "0.9"),
-    "kv_block": (Annotated[str, typer.Option(help="Tokens of KV that go to a KVP rank at a time.")], "32"),
-    "step_overhead": (Annotated[str, typer.Option(help="Host and sampling time a step: 50us.")], "0us"),
+MODELLING: dict[str, Any] = {
+    "context": Annotated[str, typer.Option(help="Tokens of context a request holds: 1M, 128k, 128Ki.")],
+    "weights": Annotated[
+        Text,
+        typer.Option(
+            autocompletion=one_of("WEIGHT_DTYPES"),
+            help="Weights' dtype: bf16, fp8, fp4, nvfp4, mxfp4, int4. Default: what the model states.",
+        ),
+    ],
+    "kv": Annotated[
+        Text,
+        typer.Option(
+            autocompletion=one_of("KV_DTYPES"),
+            help="KV cache's dtype: bf16, fp8, fp4, nvfp4, int4. Default: fp8 where computed in.",
+        ),
+    ],
+    "attention_math": Annotated[
+        Text,
+        typer.Option(
+            autocompletion=one_of("MATH_DTYPES"), help="Attention's arithmetic: bf16, fp8, fp4. Default: the kernels' own."
+        ),
+    ],
+    "kernels": Annotated[
+        str, typer.Option(autocompletion=one_of("KERNELS"), help="The clock: measured, or ideal (the speed of light).")
+    ],
+    "floor_scale": Annotated[Text, typer.Option(help="Between the ideal clock (0) and the measured one (1).")],
+    "overlap": Annotated[
+        str, typer.Option(autocompletion=one_of("OVERLAPS"), help="Overlapping the exchange: auto, none, hop-b.")
+    ],
+    "exchange": Annotated[
+        str, typer.Option(autocompletion=one_of("EXCHANGES"), help="What MLA ranks exchange: auto, latent, value.")
+    ],
+    "engine": Annotated[str, typer.Option(autocompletion=one_of("ENGINES"), help="Whose constraints and communication: none.")],
+    "memory_utilization": Annotated[str, typer.Option(help="Share of a GPU's memory that may be used.")],
+    "kv_block": Annotated[str, typer.Option(help="Tokens of KV that go to a KVP rank at a time.")],
+    "step_overhead": Annotated[str, typer.Option(help="Host and sampling time a step: 50us.")],
 }
-LIMITS: dict[str, tuple[Any, Any]] = {
-    "ttl": (Annotated[Text, typer.Option(help="The most a token may take: 20ms.")], None),
-    "batch": (Annotated[Text, typer.Option(help="Concurrent requests. Default: the search chooses.")], None),
-    "gpus": (Annotated[Text, typer.Option(help="Exactly so many GPUs.")], None),
-    "max_gpus": (
-        Annotated[Text, typer.Option(help="At most so many GPUs. Default: one domain of the fast link.")],
-        None,
-    ),
-    "pin": (
-        Annotated[list[str] | None, typer.Option(help="Fix a dimension: kvp=8 (kvp, tpa, dp, pp, tpf, ep). Repeatable.")],
-        None,
-    ),
+LIMITS: dict[str, Any] = {
+    "ttl": Annotated[Text, typer.Option(help="The most a token may take: 20ms.")],
+    "batch": Annotated[Text, typer.Option(help="Concurrent requests. Default: the search chooses.")],
+    "gpus": Annotated[Text, typer.Option(help="Exactly so many GPUs.")],
+    "max_gpus": Annotated[Text, typer.Option(help="At most so many GPUs. Default: one domain of the fast link.")],
+    "pin": Annotated[list[str] | None, typer.Option(help="Fix a dimension: kvp=8 (kvp, tpa, dp, pp, tpf, ep). Repeatable.")],
 }
 
 """What a search must keep, whatever the family."""
-SEARCH: dict[str, tuple[Any, Any]] = LIMITS | {
-    "family": (
-        Annotated[
-            str, typer.Option(autocompletion=one_of("FAMILIES"), help="Layouts searched: helix, tp, pp, dp-ep, medha, any.")
-        ],
-        "helix",
-    ),
+SEARCH: dict[str, Any] = LIMITS | {
+    "family": Annotated[
+        str, typer.Option(autocompletion=one_of("FAMILIES"), help="Layouts searched: helix, tp, pp, dp-ep, medha, any.")
+    ],
 }
 
 
-def takes(*sets: dict[str, tuple[Any, Any]]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def takes(*sets: dict[str, Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Gives a command that ends in ``**given`` the options of some sets, as if it had listed them."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -163,10 +130,10 @@ def takes(*sets: dict[str, tuple[Any, Any]]) -> Callable[[Callable[..., None]], 
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
                 annotation=kind,
-                default=inspect.Parameter.empty if value is ... else value,
+                default=DEFAULTS.get(name, inspect.Parameter.empty),
             )
             for options in sets
-            for name, (kind, value) in options.items()
+            for name, kind in options.items()
         ]
         parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + shared
 
@@ -181,73 +148,9 @@ def takes(*sets: dict[str, tuple[Any, Any]]) -> Callable[[Callable[..., None]], 
     return decorate
 
 
-def modelling(given: dict[str, Any]) -> Modelling:
-    """The keyword arguments of ``helixplan.estimate`` and its like."""
-    return {
-        "weight_dtype": given["weights"],
-        "kv_dtype": given["kv"],
-        "attention_math": given["attention_math"],
-        "kernels": given["kernels"],
-        "floor_scale": None if given["floor_scale"] is None else _number(given["floor_scale"], "--floor-scale"),
-        "overlap": given["overlap"],
-        "exchange": given["exchange"],
-        "engine": given["engine"],
-        "memory_utilization": _number(given["memory_utilization"], "--memory-utilization"),
-        "kv_block_tokens": parse_count(given["kv_block"], "--kv-block"),
-        "step_overhead_s": parse_seconds(given["step_overhead"], "--step-overhead"),
-    }
-
-
-def context_tokens(given: dict[str, Any]) -> int:
-    return parse_count(given["context"], "--context")
-
-
-def request(given: dict[str, Any], objective: str | None) -> Request:
-    """What a search must keep."""
-    from helixplan.inputs.workload import Request
-
-    counts = {
-        name: None if given[name] is None else parse_count(given[name], "--" + name.replace("_", "-"))
-        for name in ("batch", "gpus", "max_gpus")
-    }
-    return Request(
-        ttl_s=None if given["ttl"] is None else parse_seconds(given["ttl"], "--ttl"),
-        family=given.get("family", "helix"),
-        pins=_pins(given["pin"] or []),
-        objective=objective,
-        **counts,
-    )
-
-
-def _pins(texts: list[str]) -> dict[str, int]:
-    pins: dict[str, int] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise InputError(f"got {text!r}; write a dimension and its value, like kvp=8", field="--pin")
-        if name in pins:
-            raise InputError(f"{name} is pinned twice", field="--pin")
-        pins[name] = parse_count(value, f"--pin {name}")
-    return pins
-
-
-def _number(text: str, field: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise InputError(f"{text!r} is not a number", field=field) from None
-
-
-_FLAGS = {
-    "context_tokens": "--context",
-    "weight_dtype": "--weights",
-    "kv_dtype": "--kv",
-    "kv_block_tokens": "--kv-block",
-    "step_overhead_s": "--step-overhead",
-    "ttl_s": "--ttl",
-}
+_FLAGS = {field: as_flag(option) for field, option in OPTION_OF.items()}
 _FLAGS |= {
-    name: "--" + name.replace("_", "-")
+    name: as_flag(name)
     for name in (
         *("attention_math", "exchange", "floor_scale", "kernels", "memory_utilization", "overlap", "overlap_chunks", "engine"),
         *("batch", "gpus", "max_gpus", "family", "objective", "pin", "kvp", "tpa", "dp", "pp", "tpf", "ep"),

@@ -11,6 +11,7 @@ from helixplan.cli import options, show
 from helixplan.cli.files import check_writable, write_atomically
 from helixplan.cli.progress import shown_while
 from helixplan.errors import InfeasibleError
+from helixplan.inputs import spelled
 
 
 @options.takes(options.MODELLING, options.SEARCH)
@@ -39,8 +40,8 @@ def plan(
 
     if output is not None:
         check_writable(output, force=force)
-    asked = options.request(given, objective)
-    work = Workload(options.context_tokens(given), **options.modelling(given))
+    asked = spelled.request(given, objective)
+    work = Workload(spelled.context_tokens(given), **spelled.modelling(given))
     case = pose(load_model(model), load_hardware(hardware), work)
     show.warnings(warnings_of(case))
     try:

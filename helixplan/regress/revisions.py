@@ -1,0 +1,96 @@
+"""Baselines recomputed by another helixplan: of a git revision, a released version or an environment that is there already."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+import tarfile
+import venv
+from collections.abc import Callable
+from pathlib import Path
+
+from helixplan.errors import InputError
+
+VERSION = re.compile(r"v?\d+(\.\d+)+([a-z]+\d+)?")
+Tell = Callable[[str], None]
+
+
+def recompute(revision: str, suite: Path, folder: Path, jobs: int, tell: Tell) -> None:
+    """Writes the suite's baseline, as the helixplan of ``revision`` has it, to ``folder``/baseline.
+
+    ``folder`` is a temporary one, which also holds the environment that is made. Raises InputError where that helixplan cannot be
+    had or has no ``check``.
+    """
+    python = _environment(revision, suite, folder, tell)
+    tell(f"checking with the helixplan of {revision}")
+    command = [str(python), "-m", "helixplan", "check", str(suite.resolve()), "--baseline", str(folder / "baseline")]
+    command += ["--update", "--jobs", str(jobs)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise InputError(f"the helixplan of {revision!r} could not check the suite: {said}", field="--against")
+
+
+def _environment(revision: str, suite: Path, folder: Path, tell: Tell) -> Path:
+    """A Python that has that helixplan: an environment's own, or one made for it."""
+    path = Path(revision)
+    if path.is_dir():
+        path = _python_of(path)
+    if path.is_file():
+        return path.absolute()
+    if VERSION.fullmatch(revision):
+        source = f"helixplan=={revision.removeprefix('v')}"
+    else:
+        tell(f"getting {revision}")
+        source = str(_archive(revision, suite, folder))
+    tell(f"installing the helixplan of {revision}")
+    made = folder / "environment"
+    venv.create(made, with_pip=True)
+    python = _python_of(made)
+    done = subprocess.run(
+        [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", source],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise InputError(f"the helixplan of {revision!r} cannot be installed: {said}", field="--against")
+    return python
+
+
+def _python_of(environment: Path) -> Path:
+    return environment / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+
+
+def _archive(revision: str, suite: Path, folder: Path) -> Path:
+    """The sources of a git revision: of the repository that the suite lies in, or that this helixplan runs from."""
+    for place in (suite.resolve().parent, Path(__file__).resolve().parent):
+        top = _git(place, "rev-parse", "--show-toplevel")
+        if top is None or not (Path(top.decode().strip()) / "helixplan" / "version.py").is_file():
+            continue
+        repository = Path(top.decode().strip())
+        if _git(repository, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}") is None:
+            raise InputError(f"got {revision!r}, which is no revision of {repository}", field="--against")
+        packed = _git(repository, "archive", "--format=tar", revision)
+        if packed is None:
+            raise InputError(f"git cannot pack {revision!r} of {repository}", field="--against")
+        with tarfile.open(fileobj=io.BytesIO(packed)) as files:
+            files.extractall(folder / "source", filter="data")
+        return folder / "source"
+    raise InputError(
+        f"got {revision!r}, which is neither a version, nor an environment, and neither the suite nor this helixplan "
+        "lies in a git repository of helixplan",
+        field="--against",
+    )
+
+
+def _git(place: Path, *arguments: str) -> bytes | None:
+    """What git prints, or None where it fails or is not there."""
+    try:
+        done = subprocess.run(["git", "-C", str(place), *arguments], capture_output=True, check=False)
+    except FileNotFoundError:
+        return None
+    return done.stdout if done.returncode == 0 else None

@@ -1,0 +1,94 @@
+"""Cases answered: in parallel processes that start once, in the suite's order."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache
+
+from helixplan.assembly import evaluate, plan_layout
+from helixplan.cost.case import Case as Posed
+from helixplan.cost.case import pose
+from helixplan.errors import InputError
+from helixplan.inputs.hardware import Hardware, load_hardware
+from helixplan.inputs.huggingface import load_model
+from helixplan.inputs.model import Model
+from helixplan.plans import PlanModel
+from helixplan.regress.metrics import metrics_of
+from helixplan.regress.results import CaseHardware, Result, rounded
+from helixplan.regress.suites import Case
+from helixplan.search.infeasible import find_conflict
+from helixplan.search.optimum import find_optimum
+from helixplan.search.rules import families_named, family_of
+from helixplan.version import COST_MODEL_VERSION, SCHEMA_VERSION, __version__
+
+_model: Callable[[str], Model] = lru_cache(maxsize=256)(load_model)
+_hardware: Callable[[str], Hardware] = lru_cache(maxsize=256)(load_hardware)
+
+
+def posed(case: Case) -> Posed:
+    """The case as the cost model is asked it. Raises InputError, naming the case, for files that cannot be read and the like."""
+    try:
+        return pose(_model(case.model_path), _hardware(case.hardware_path), case.workload)
+    except InputError as error:
+        raise InputError(str(error), field=f"case {case.name}") from None
+
+
+def answered(case: Case) -> Result:
+    """The case's optimum, or the rules and requests that clash."""
+    asked = posed(case)
+    common = {
+        "schema_version": SCHEMA_VERSION,
+        "case": case.name,
+        "question": case.question,
+        "model": PlanModel(name=asked.model.name, sha256=asked.model.sha256),
+        "hardware": CaseHardware(name=asked.hardware.name, sha256=asked.hardware.sha256),
+        "helixplan_version": __version__,
+        "cost_model_version": COST_MODEL_VERSION,
+    }
+    optimum = find_optimum(asked, case.request)
+    if optimum is None:
+        clash = [member.rule for member in find_conflict(asked, case.request)]
+        return Result(**common, status="infeasible", conflict=clash)  # type: ignore[arg-type]
+    found = evaluate(asked, optimum.layout, optimum.batch)
+    family = case.request.family
+    if family == "any":
+        known = family_of(asked, found.layout)
+        family = known.name if known else "none"
+    layout = plan_layout(asked, found.layout, found.batch, family)
+    rules = dict.fromkeys(rule.name for one in families_named(case.request.family) for rule in one.rules)
+    metrics = {name: rounded(value) for name, value in metrics_of(layout, found.cost, found.memory).items()}
+    return Result(**common, status=optimum.proof.status, layout=layout, metrics=metrics, rules=list(rules))  # type: ignore[arg-type]
+
+
+def run(cases: list[Case], jobs: int, done: Callable[[str], None] = lambda name: None) -> list[Result]:
+    """Every case's result, in order. Raises InputError before any is searched where one cannot be posed."""
+    for case in cases:
+        posed(case)
+    results = []
+    for case, result in zip(cases, _results(cases, min(jobs, len(cases))), strict=True):
+        done(case.name)
+        results.append(result)
+    return results
+
+
+def _results(cases: list[Case], jobs: int) -> Iterator[Result]:
+    if jobs <= 1:
+        yield from map(answered, cases)
+        return
+    # A server process imports the program once; every worker is a copy of it.
+    context = multiprocessing.get_context("forkserver" if sys.platform != "win32" else "spawn")
+    if sys.platform != "win32":
+        context.set_forkserver_preload(["helixplan.regress.running", "helixplan.search.solver", "ortools.sat.python.cp_model"])
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_leave_interrupts_to_the_parent)
+    try:
+        yield from pool.map(answered, cases, chunksize=max(1, min(8, len(cases) // (4 * jobs))))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
