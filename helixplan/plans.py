@@ -13,6 +13,9 @@ from helixplan.layout import Layout
 from helixplan.version import SCHEMA_VERSION
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, lt=1e30, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, lt=1e30, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
 Range = Annotated[list[int], Field(min_length=2, max_length=2)]
 
 
@@ -90,32 +93,32 @@ class PlanPhase(Document):
 
     name: str
     group: str | None = None
-    layers: int
-    seconds: Number
-    hbm_bytes: Number
-    stored_bytes: Number
+    layers: Count
+    seconds: NotNegative
+    hbm_bytes: NotNegative
+    stored_bytes: NotNegative
     """Of those, weights and KV cache."""
-    flops: Number
-    wire_bytes: Number
+    flops: NotNegative
+    wire_bytes: NotNegative
     bound: Literal["memory", "compute", "floor", "network"]
 
 
 class PlanCost(Document):
     """A step's latency and throughput. The phases sum to ``ttl_s``."""
 
-    ttl_s: Number
-    ttl_ideal_s: Number
-    tokens_per_s_per_user: Number
-    tokens_per_s_per_gpu: Number
+    ttl_s: Positive
+    ttl_ideal_s: NotNegative
+    tokens_per_s_per_user: NotNegative
+    tokens_per_s_per_gpu: NotNegative
     constants_error: float | None = None
     """The median error of the kernel constants on measurements they were not fitted to, weighted by the time they make up.
     None where the constants are another system's, or under any clock but the measured one."""
     constants_error_share: float | None = None
     """The share of the TTL whose constants were so tested."""
-    exposed_communication_s: Number
-    hidden_communication_s: Number
+    exposed_communication_s: NotNegative
+    hidden_communication_s: NotNegative
     """What HOP-B hides of the exchange: its seconds in one chunk, less those exposed."""
-    phases: list[PlanPhase]
+    phases: Annotated[list[PlanPhase], Field(min_length=1)]
 
 
 class PlanMemory(Document):

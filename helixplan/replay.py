@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from helixplan.cost.case import Case, pose
-from helixplan.errors import InputError
+from helixplan.errors import InputError, shown
 from helixplan.inputs.catalog import bundled_hardware, bundled_models
 from helixplan.inputs.hardware import Hardware, load_hardware
 from helixplan.inputs.huggingface import load_model
@@ -20,11 +20,17 @@ def read_plan(path: Path) -> Plan:
     """A plan from a file. Raises InputError where it cannot be read, is no plan, or names sizes that none has."""
     file = str(path)
     plan = Plan.from_json(read_text(path), file)
-    try:
-        whole(plan.layout.batch, 1, MAX_BATCH, "batch")
-        _ = plan.layout.layout
-    except InputError as error:
-        raise InputError(error.message, file=file, field=f"layout.{error.field}") from None
+    layouts = {"layout": plan.layout}
+    layouts |= {f"alternatives[{index}].layout": option.layout for index, option in enumerate(plan.alternatives or [])}
+    for name, layout in layouts.items():
+        try:
+            whole(layout.batch, 1, MAX_BATCH, "batch")
+            _ = layout.layout
+        except InputError as error:
+            raise InputError(error.message, file=file, field=f"{name}.{error.field}") from None
+    for name, text in (("model.name", plan.model.name), ("hardware.name", plan.hardware.name)):
+        if not text.isprintable():
+            raise InputError(f"got {shown(text)}, which cannot be printed", file=file, field=name)
     try:
         workload_of(plan)
         request_of(plan)

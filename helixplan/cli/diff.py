@@ -27,8 +27,7 @@ def diff(
         show.result(json.dumps(regression.difference_document(found), indent=2, sort_keys=True))
         return
     show.heading(regression.headline(found, first, second), output_format)
-    for cause in regression.causes(found):
-        show.result(f"- {cause}" if output_format is options.Format.MARKDOWN else f"  {cause}")
+    show.records(regression.causes(found), output_format)
     show.result("")
     if found.layout:
         show.table(regression.LAYOUT_COLUMNS, [regression.layout_row(field) for field in found.layout], 1, output_format)

@@ -113,9 +113,10 @@ def _ffn(plan: Plan, model: Model, ranks: list[PlanRank]) -> Iterator[str]:
         yield f"layout.tpf x ep is {layout.tpf * layout.ep}, but {len(working)} ranks of stage {ranks[0].stage} run the FFN"
     dispatching = may_dispatch(layout.layout)
     for name, kind, _ in model.ffn_kinds:
-        missing = next((rank for rank in ranks if name not in rank.ffn_columns), None)
+        has_shared = isinstance(kind, MoE) and bool(kind.shared_width)
+        missing = next((r for r in ranks if name not in r.ffn_columns or (has_shared and name not in r.shared_columns)), None)
         if missing is not None:
-            yield f"rank {missing.rank}: ffn_columns says nothing of {name} layers"
+            yield f"rank {missing.rank}: ffn_columns or shared_columns say nothing of {name} layers"
             return
         if isinstance(kind, MoE):
             yield from _experts(name, kind, working)
@@ -193,7 +194,7 @@ def _groups(plan: Plan) -> Iterator[str]:
         needed = {
             frozenset(rank.rank for rank in group) for group in _split(speaking, common) if len({own(rank) for rank in group}) > 1
         }
-        named = [frozenset(group) for group in plan.groups[name]]
+        named = [frozenset(group) for group in plan.groups[name] if group]
         if name == "attention_exchange" and not named:
             needed = {group for group in needed if _exchanges(plan)}
         for members in named:

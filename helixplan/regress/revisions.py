@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import subprocess
 import sys
@@ -27,7 +28,7 @@ def recompute(revision: str, suite: Path, folder: Path, jobs: int, tell: Tell) -
     tell(f"checking with the helixplan of {revision}")
     command = [str(python), "-m", "helixplan", "check", str(suite.resolve()), "--baseline", str(folder / "baseline")]
     command += ["--update", "--jobs", str(jobs)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=_untouched())
     if done.returncode != 0:
         said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise InputError(f"the helixplan of {revision!r} could not check the suite: {said}", field="--against")
@@ -54,11 +55,17 @@ def _environment(revision: str, suite: Path, folder: Path, tell: Tell) -> Path:
         capture_output=True,
         text=True,
         check=False,
+        env=_untouched(),
     )
     if done.returncode != 0:
         said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise InputError(f"the helixplan of {revision!r} cannot be installed: {said}", field="--against")
     return python
+
+
+def _untouched() -> dict[str, str]:
+    """This process's environment without what would lead another Python to this one's packages or settings."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
 def _python_of(environment: Path) -> Path:

@@ -66,6 +66,9 @@ def answered(case: Case) -> Result:
 
 def run(cases: list[Case], jobs: int, done: Callable[[str], None] = lambda name: None) -> list[Result]:
     """Every case's result, in order. Raises InputError before any is searched where one cannot be posed."""
+    # A file may have changed since this process last read it.
+    _model.cache_clear()  # type: ignore[attr-defined]
+    _hardware.cache_clear()  # type: ignore[attr-defined]
     for case in cases:
         posed(case)
     results = []

@@ -89,8 +89,9 @@ class Case:
         return asked | {"objective": self.request.goal}
 
     def path(self, given: str, bundled: dict[str, Path]) -> str:
-        """A bundled name as it is; a file from where the suite lies."""
-        return given if given in bundled else str(Path(self.folder) / given)
+        """A file from where the suite lies; a bundled name, or what is neither, as it is."""
+        beside = Path(self.folder) / given
+        return str(beside) if given not in bundled and ("/" in given or beside.exists()) else given
 
     @property
     def model_path(self) -> str:

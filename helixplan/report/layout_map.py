@@ -129,12 +129,23 @@ def timeline(plan: Plan) -> list[Bar]:
     return bars
 
 
+SHOWN_CHUNKS = 12
+"""More are drawn as one bar, but for the first and the last."""
+
+
 def _overlapped(start: float, core: float, exposed: float, exchange: float, chunks: int, bound: str) -> Iterator[Bar]:
     """HOP-B: chunk i's exchange runs under chunk i+1's attention."""
     a, x = core / chunks, exchange / chunks
     pitch = max(a, (core + exposed - a - x) / (chunks - 1))
+    end = start + core + exposed
+    hidden = range(SHOWN_CHUNKS - 2, chunks - 1) if chunks > SHOWN_CHUNKS else range(0)
     for chunk in range(chunks):
         at = start + chunk * pitch
+        if chunk in hidden:
+            if chunk == hidden[0]:
+                last = start + hidden[-1] * pitch
+                yield Bar("GPU", f"attention.core {hidden[0] + 1}-{hidden[-1] + 1}", at, last + a, bound)
+                yield Bar("links", f"attention.exchange {hidden[0] + 1}-{hidden[-1] + 1}", at + a, last + a + x, "network")
+            continue
         yield Bar("GPU", f"attention.core {chunk + 1}", at, at + a, bound)
-        end = start + core + exposed if chunk == chunks - 1 else at + a + x
-        yield Bar("links", f"attention.exchange {chunk + 1}", at + a, end, "network")
+        yield Bar("links", f"attention.exchange {chunk + 1}", at + a, end if chunk == chunks - 1 else at + a + x, "network")

@@ -56,11 +56,11 @@ def headline(found: Difference, before: Plan, after: Plan) -> str:
     return f"{' -> '.join(dict.fromkeys(names))}: {told or 'no figure'} moved"
 
 
-def causes(found: Difference) -> list[str]:
-    """Whether the inputs or the code moved it."""
-    if found.causes:
-        return [f"{cause.kind}: {cause.said}" for cause in found.causes]
-    return [] if found.same else ["code: no input and no version that the plans record differs, so helixplan's own code changed"]
+def causes(found: Difference) -> list[tuple[str, str]]:
+    """Whether the inputs or the code moved it: what kind of thing, and what happened to it."""
+    if found.causes or found.same:
+        return [(cause.kind, cause.said) for cause in found.causes]
+    return [("code", "no input and no version that the plans record differs, so helixplan's own code changed")]
 
 
 def difference_document(found: Difference) -> dict[str, Any]:

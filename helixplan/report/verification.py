@@ -43,7 +43,7 @@ def expected_rows(found: Verification) -> list[tuple[str, ...]]:
             f"{one.charged:,.5g}",
             f"{one.mean:,.5g}",
             f"{one.standard_error:.2g}",
-            f"within {one.bound:.0%}" if one.holds else f"off by more than {one.bound:.0%}",
+            f"{'within' if one.holds else 'off by more than'} {one.allowed:,.4g}",
         )
         for one in found.expected
     ]

@@ -1,4 +1,8 @@
-"""How unevenly tokens land on experts: what the cost model takes an expectation of, beside the mean of many random routings."""
+"""What the cost model takes an expectation of, beside what emulated ranks count over many random routings.
+
+The load of the hottest expert rank, and what dispatched tokens put on the wires, depend on where a router sends tokens. Here it
+sends every token to any experts, all as likely, again and again; what the ranks then read, compute and send is counted as ever.
+"""
 
 from __future__ import annotations
 
@@ -8,59 +12,34 @@ from dataclasses import dataclass
 import numpy as np
 
 from helixplan.assembly import evaluate
+from helixplan.evidence.emulation.experts import COMBINE, Tokens
+from helixplan.evidence.emulation.ledger import FLOPS, HBM, STORED, WIRE
+from helixplan.evidence.emulation.run import Emulation
 from helixplan.evidence.emulation.scaling import Scaled
 from helixplan.inputs.model import MoE
-from helixplan.inputs.workload import ACTIVATION_BYTES, BYTES_PER_ELEMENT, DISPATCH_BYTES
-from helixplan.layout import dealt
 from helixplan.numeric import Floats, Ints, ceil_div
-from helixplan.plans import Plan, PlanPhase
+from helixplan.plans import PlanPhase
 
+DRAWS = 100
 EXPERTS_BOUND, PAIRS_BOUND = 0.15, 0.3
-"""By how much the expected load of the hottest expert rank may be off the mean of draws, beside four standard errors of that
-mean: its experts hit (and with them the bytes read), and its pairs (and with them the FLOPs), whose form is meant for many."""
-DRAWS = 400
-
-
-@dataclass(frozen=True)
-class Loads:
-    """One entry a draw: experts hit and pairs computed on the rank with most, and the pairs that a sender's tokens send away."""
-
-    active: Floats
-    pairs: Floats
-    away: Floats
-
-
-def draw_loads(owners: Ints, per_token: int, tokens: int, own_tokens: int, draws: int = DRAWS, seed: int = 0) -> Loads:
-    """``owners``: which EP rank holds each expert. Every token takes ``per_token`` of them, all as likely.
-
-    The sender is EP rank 0 with ``own_tokens`` of the tokens.
-    """
-    draw = np.random.default_rng(seed)
-    ranks = int(owners.max()) + 1
-    active, pairs, away = np.zeros(draws), np.zeros(draws), np.zeros(draws)
-    for index in range(draws):
-        taken = np.argpartition(draw.random((tokens, len(owners))), per_token - 1, axis=1)[:, :per_token]
-        hits = np.bincount(taken.ravel(), minlength=len(owners))
-        active[index] = np.bincount(owners, weights=hits > 0, minlength=ranks).max()
-        pairs[index] = np.bincount(owners, weights=hits, minlength=ranks).max()
-        away[index] = np.count_nonzero(owners[taken[:own_tokens]])
-    return Loads(active, pairs, away)
+"""By how much an expectation may be off the mean of draws, beside four standard errors of that mean: the experts that the hottest
+rank reads, and what is dispatched; and its token-expert pairs, whose form is meant for many, or one pair if that is more."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What the cost model takes an expectation of, and the mean of draws."""
+    """What is charged, and the mean of what was counted. It may be off by ``allowed``."""
 
     what: str
     group: str | None
     charged: float
     mean: float
     standard_error: float
-    bound: float
+    allowed: float
 
     @property
     def holds(self) -> bool:
-        return abs(self.charged - self.mean) <= self.bound * self.mean + 4 * self.standard_error
+        return abs(self.charged - self.mean) <= self.allowed + 4 * self.standard_error
 
 
 def is_expected(scaled: Scaled, phase: PlanPhase) -> bool:
@@ -73,49 +52,85 @@ def is_expected(scaled: Scaled, phase: PlanPhase) -> bool:
     return phase.name in ("ffn.gather", "ffn.reduce") and kind in moe and dispatched
 
 
-def expectations(plan: Plan, scaled: Scaled) -> Iterator[Expected]:
-    """The expectations that the cost model takes of a scaled plan, beside the mean of many random routings."""
+def expectations(emulation: Emulation, draws: int = DRAWS, seed: int = 0) -> Iterator[Expected]:
+    """Every expectation of a scaled plan's MoE layers."""
+    scaled = emulation.scaled
     phases = evaluate(scaled.case, scaled.layout, scaled.batch).cost.phases
-    layout, hidden = scaled.layout, scaled.model.hidden
+    for name, ffn, layers in scaled.model.ffn_kinds:
+        if isinstance(ffn, MoE):
+            told = name if len(scaled.model.ffn_kinds) > 1 else None
+            counted = _drawn(emulation, ffn, layers[0], told or "", draws, seed)
+            yield from _held_against(counted, {phase.name: phase for phase in phases if phase.group == told}, told)
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """One row a draw. ``experts`` (draws, quantities) of the hottest rank, ``pair_flops`` of one pair there; the wires a GPU."""
+
+    experts: Floats
+    pair_flops: float
+    away: Floats
+    back: Floats
+    dispatched: bool
+
+
+def _drawn(emulation: Emulation, moe: MoE, layer: int, kind: str, draws: int, seed: int) -> _Counted:
+    """One MoE layer run so many times, each with another routing. The largest batch a stage sees is in it."""
+    draw, scaled, ledger = np.random.default_rng(seed), emulation.scaled, emulation.ledger
+    layout = scaled.layout
+    stage = next(index for index, layers in enumerate(scaled.stages) if layer in layers)
+    ranks = [rank for rank in emulation.ranks.values() if rank.plan.stage == stage]
     tokens = ceil_div(scaled.batch, layout.pp)
+    hidden = draw.standard_normal((tokens, scaled.model.hidden))
+    before = {rank.number: _tokens(hidden, emulation.requests_of(rank, 0)) for rank in ranks}
+    ledger.layer, ledger.micro_batch = layer, 0
+    # Every rank has to route a token alike, so a draw is made once and read by the token.
+    taken: dict[bytes, Ints] = {}
+
+    def route(logits: Floats, per_token: int) -> tuple[Ints, Floats]:
+        rows = [taken.setdefault(row.tobytes(), np.sort(draw.permutation(moe.experts)[:per_token])) for row in logits]
+        chosen = np.array(rows, dtype=np.int64).reshape(len(logits), per_token)
+        return chosen, np.full(chosen.shape, 1 / per_token)
+
+    half = emulation.ffn_half(ranks, layer, route)
+    experts, away, back = np.zeros((draws, 4)), np.zeros(draws), np.zeros(draws)
+    # A GPU of the fullest kind sends ``own`` tokens; where groups are uneven the others send fewer, and the mean is theirs too.
     own = ceil_div(ceil_div(tokens, layout.dp), layout.attention_group)
-    for name, ffn, _ in scaled.model.ffn_kinds:
-        if not isinstance(ffn, MoE):
-            continue
-        owners = np.concatenate([np.full(end - start, rank) for rank, (start, end) in enumerate(dealt(ffn.experts, layout.ep))])
-        loads = draw_loads(owners, ffn.experts_per_token, tokens, min(own, tokens))
-        columns = max(pair.stop - pair.start for pair in (scaled.ffn_cuts[name].scaled(r.ffn_columns[name]) for r in plan.ranks))
-        a_layer = {phase.name: phase for phase in phases if phase.group in (None, name)}
-        told = name if len(scaled.model.ffn_kinds) > 1 else None
-        elements = 3 * hidden * columns
-        experts = a_layer["ffn.experts"]
-        bytes_read, flops = experts.stored_bytes / experts.layers, experts.flops / experts.layers
-        each = elements * BYTES_PER_ELEMENT[scaled.case.precision.experts]
-        yield _expected("ffn.experts, bytes of weights", told, bytes_read, loads.active * each, EXPERTS_BOUND)
-        yield _expected("ffn.experts, FLOPs", told, flops, loads.pairs * 2 * elements, PAIRS_BOUND)
-        if scaled.case.ways.get(f"ffn.reduce {name}", "").startswith("dispatch"):
-            yield from _dispatches(scaled, name, told, ffn, loads, a_layer)
+    full = own * layout.gpus_per_stage / tokens
+    for index in range(draws):
+        taken.clear()
+        ledger.counts.clear()
+        half.output(before)
+        experts[index] = ledger.fullest("ffn.experts", kind)
+        away[index] = _total(emulation, "ffn.gather", kind) / layout.gpus_per_stage * full
+        back[index] = ledger.fullest("ffn.reduce", kind)[WIRE] + _total(emulation, COMBINE, kind) / layout.gpus_per_stage * full
+    columns = max(rank.weights[layer]["expert_in"].shape[-1] for rank in ranks if rank.plan.tpf is not None)
+    return _Counted(experts, 2.0 * 3 * scaled.model.hidden * columns, away, back, half.way.startswith("dispatch"))
 
 
-def _dispatches(
-    scaled: Scaled, name: str, told: str | None, moe: MoE, loads: Loads, phases: dict[str, PlanPhase]
-) -> Iterator[Expected]:
-    """The wires of dispatch and combine: pairs that leave their sender, there in fp8 and back in bf16."""
-    layout, hidden = scaled.layout, scaled.model.hidden
-    tokens = ceil_div(scaled.batch, layout.pp)
-    size = ceil_div(tokens, layout.dp) * hidden * ACTIVATION_BYTES
-    g = layout.attention_group
-    again = 0.0
-    if g > 1:
-        again = size * (g - 1) if scaled.case.ways[f"ffn.reduce {name}"].endswith("one-shot") else 2 * size * (g - 1) / g
-    slices = 2 * (layout.tpf - 1) / layout.tpf * tokens * moe.experts_per_token / layout.ep * hidden * ACTIVATION_BYTES
-    gather, reduce = phases["ffn.gather"], phases["ffn.reduce"]
-    yield _expected(
-        "ffn.gather, dispatch", told, gather.wire_bytes / gather.layers, loads.away * hidden * DISPATCH_BYTES, EXPERTS_BOUND
-    )
-    back = loads.away * hidden * ACTIVATION_BYTES + slices + again
-    yield _expected("ffn.reduce, combine", told, reduce.wire_bytes / reduce.layers, back, EXPERTS_BOUND)
+def _tokens(hidden: Floats, ids: Ints) -> Tokens:
+    return Tokens(ids, hidden[ids])
 
 
-def _expected(what: str, group: str | None, charged: float, drawn: Floats, bound: float) -> Expected:
-    return Expected(what, group, charged, float(drawn.mean()), float(drawn.std() / len(drawn) ** 0.5), bound)
+def _total(emulation: Emulation, phase: str, kind: str) -> float:
+    """Bytes on the wires of all ranks together."""
+    return float(sum(entry[WIRE] for entry in emulation.ledger.counts.get((phase, kind), {}).values()))
+
+
+def _held_against(counted: _Counted, phases: dict[str, PlanPhase], group: str | None) -> Iterator[Expected]:
+    experts = phases["ffn.experts"]
+    for what, column, charged, bound, least in (
+        ("ffn.experts, bytes of weights", STORED, experts.stored_bytes, EXPERTS_BOUND, 0.0),
+        ("ffn.experts, bytes", HBM, experts.hbm_bytes, PAIRS_BOUND, 0.0),
+        ("ffn.experts, FLOPs", FLOPS, experts.flops, PAIRS_BOUND, counted.pair_flops),
+    ):
+        yield _expected(what, group, charged / experts.layers, counted.experts[:, column], bound, least)
+    if counted.dispatched:
+        for name, drawn in (("ffn.gather", counted.away), ("ffn.reduce", counted.back)):
+            charged = phases[name].wire_bytes / phases[name].layers
+            yield _expected(f"{name}, bytes sent", group, charged, drawn, EXPERTS_BOUND, 0.0)
+
+
+def _expected(what: str, group: str | None, charged: float, drawn: Floats, bound: float, least: float) -> Expected:
+    error = float(drawn.std() / len(drawn) ** 0.5)
+    return Expected(what, group, charged, float(drawn.mean()), error, max(bound * float(drawn.mean()), least))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from helixplan.evidence.emulation.ledger import Ledger
 from helixplan.evidence.emulation.mathematics import normed, routed
 from helixplan.evidence.emulation.ranks import Rank, WrongLayout
-from helixplan.evidence.emulation.wires import gathered, reduced
+from helixplan.evidence.emulation.wires import Mail, bytes_of, gathered, reduced
 from helixplan.inputs.model import FFN, MoE
 from helixplan.inputs.workload import ACTIVATION_BYTES, DISPATCH_BYTES
 from helixplan.layout import dealt, may_dispatch
@@ -17,6 +18,9 @@ from helixplan.numeric import Floats, Ints
 
 Groups = Callable[[str, int], list[int]]
 """(name of a collective, rank) -> the ranks of its group, itself included."""
+Route = Callable[[Floats, int], tuple[Ints, Floats]]
+COMBINE = "ffn.reduce, combine"
+"""What dispatched tokens bring back: an expectation, so counted apart from the all-reduce of ``ffn.reduce``."""
 
 
 @dataclass(frozen=True)
@@ -30,168 +34,13 @@ class Tokens:
         return self.x[np.searchsorted(self.ids, ids)]
 
 
-@dataclass
-class FfnHalf:
-    """One stage's ranks at one layer. ``route`` is how reductions run, as the plan's ``collectives`` names it."""
-
-    ranks: dict[int, Rank]
-    groups: Groups
-    ffn: FFN
-    kind: str
-    way: str
-
-    def output(self, before: dict[int, Tokens]) -> tuple[dict[int, Tokens], dict[int, Tokens]]:
-        """(each rank's own requests after the layer, every request it knows after the layer)."""
-        if isinstance(self.ffn, MoE) and self.way.startswith("dispatch"):
-            after = self._dispatched(before)
-            return after, after
-        everything = {number: self._gathered(number, before) for number in self.ranks}
-        partials = {}
-        for number, rank in self.ranks.items():
-            if rank.plan.tpf is not None:
-                partials[number] = self._partial(rank, before[number], everything[number])
-        total = self._summed(partials)
-        known = {number: Tokens(tokens.ids, tokens.x + total[number]) for number, tokens in everything.items()}
-        return {number: Tokens(before[number].ids, known[number].of(before[number].ids)) for number in self.ranks}, known
-
-    def _gathered(self, number: int, before: dict[int, Tokens]) -> Tokens:
-        members = self.groups("data_gather", number)
-        rank = self.ranks[number]
-        own = before[number].x
-        rank.ledger.add("ffn.gather", self.kind, number, wire=(len(members) - 1) * own.size * ACTIVATION_BYTES)
-        ids = np.concatenate([before[member].ids for member in members])
-        if len(np.unique(ids)) != len(ids):
-            raise WrongLayout(f"rank {number}: its data_gather group {members} brings some requests twice")
-        order = np.argsort(ids)
-        return Tokens(ids[order], np.concatenate([before[member].x for member in members])[order])
-
-    def _partial(self, rank: Rank, own: Tokens, everything: Tokens) -> Floats:
-        """This rank's part of the sum, for every token of the stage."""
-        h = normed(everything.x)
-        if not isinstance(self.ffn, MoE):
-            return rank.swiglu("ffn.dense", self.kind, h, "dense")
-        logits = rank.multiply("ffn.router", self.kind, h, rank.weights[rank.ledger.layer]["router"], "router")
-        experts, weights = routed(logits, self.ffn.experts_per_token)
-        total = np.zeros_like(h)
-        for expert in range(*rank.plan.experts):
-            rows, slots = np.nonzero(experts == expert)
-            if len(rows):
-                total[rows] += weights[rows, slots, None] * rank.expert(self.kind, h[rows], expert)
-        if self.ffn.shared_width:
-            if may_dispatch(rank.scaled.layout):
-                rows = np.searchsorted(everything.ids, own.ids)
-                total[rows] += rank.swiglu("ffn.shared", self.kind, h[rows], "shared")
-            else:
-                total += rank.swiglu("ffn.shared", self.kind, h, "shared")
-        return total
-
-    def _summed(self, partials: dict[int, Floats]) -> dict[int, Floats]:
-        """Every rank's sum of the partials: one all-reduce over the stage, or over TPF with an all-gather over EP after it."""
-        if self.way.startswith("all-gather"):
-            return self._summed_by_gather(partials)
-        shot = self.way.split()[-1]
-        sums: dict[int, Floats] = {}
-        for members in self._distinct("ffn_reduce", self.ranks):
-            given = {number: partials[number] for number in members if number in partials}
-            ledger = self.ranks[members[0]].ledger
-            total = reduced(ledger, "ffn.reduce", self.kind, given, len(members), shot)
-            sums |= dict.fromkeys(members, total)
-        return sums
-
-    def _summed_by_gather(self, partials: dict[int, Floats]) -> dict[int, Floats]:
-        shot = self.way.split()[-1]
-        ledger = next(iter(self.ranks.values())).ledger
-        by_slice: dict[int, Floats] = {}
-        for members in self._distinct("ffn_tensor", partials):
-            total = reduced(ledger, "ffn.reduce", self.kind, {n: partials[n] for n in members}, len(members), shot)
-            by_slice |= dict.fromkeys(members, total)
-        sums: dict[int, Floats] = {}
-        for members in self._distinct("expert", partials):
-            parts = gathered(ledger, "ffn.reduce", self.kind, {n: by_slice[n] for n in members})
-            for number in members:
-                if len(members) > 1:
-                    ledger.add("ffn.reduce", self.kind, number, other=(len(parts) + 1) * parts[0].size * ACTIVATION_BYTES)
-                sums[number] = np.asarray(sum(parts))
-        return sums
-
-    def _distinct(self, name: str, ranks: Iterable[int]) -> list[list[int]]:
-        return [list(group) for group in dict.fromkeys(tuple(self.groups(name, number)) for number in ranks)]
-
-    # dispatch and combine
-
-    def _dispatched(self, before: dict[int, Tokens]) -> dict[int, Tokens]:
-        """Each rank routes its share of its group's tokens, sends them to their experts, and gets them back."""
-        ledger = next(iter(self.ranks.values())).ledger
-        h = {number: normed(tokens.x) for number, tokens in before.items()}
-        own, routes = {}, {}
-        for number, rank in self.ranks.items():
-            members = self.groups("attention_reduce", number)
-            own[number] = slice(*dealt(len(h[number]), len(members))[members.index(number)])
-            router = rank.weights[ledger.layer]["router"]
-            logits = rank.multiply("ffn.router", self.kind, h[number][own[number]], router, "router")
-            assert isinstance(self.ffn, MoE)
-            routes[number] = routed(logits, self.ffn.experts_per_token)
-        inbox = self._sent(h, own, routes)
-        outbox = self._computed(inbox)
-        parts = {}
-        for number, tokens in before.items():
-            part = np.zeros_like(tokens.x)
-            for row, weight, y in outbox[number]:
-                part[own[number].start + row] += weight * y
-            if isinstance(self.ffn, MoE) and self.ffn.shared_width:
-                part += self.ranks[number].swiglu("ffn.shared", self.kind, h[number], "shared")
-            parts[number] = part
-        after: dict[int, Tokens] = {}
-        for members in self._distinct("attention_reduce", self.ranks):
-            given = {number: parts[number] for number in members}
-            total = reduced(ledger, "ffn.reduce", self.kind, given, len(members), self.way.split()[-1])
-            after |= {number: Tokens(before[number].ids, before[number].x + total) for number in members}
-        return after
-
-    def _sent(self, h: dict[int, Floats], own: dict[int, slice], routes: dict[int, tuple[Ints, Floats]]) -> dict[int, list[Pair]]:
-        """Pairs of token and expert, at the rank of the sender's expert group that holds the expert."""
-        inbox: dict[int, list[Pair]] = {number: [] for number in self.ranks}
-        for number in self.ranks:
-            members = self.groups("expert", number)
-            experts, weights = routes[number]
-            for row, slot in np.ndindex(experts.shape):
-                expert = int(experts[row, slot])
-                holders = [m for m in members if self.ranks[m].plan.experts[0] <= expert < self.ranks[m].plan.experts[1]]
-                if len(holders) != 1:
-                    who = f"ranks {holders}" if holders else "nobody"
-                    raise WrongLayout(f"rank {number}: experts: expert {expert} is held by {who} in its expert group {members}")
-                x = h[number][own[number].start + row]
-                inbox[holders[0]].append(Pair(number, row, float(weights[row, slot]), expert, x))
-                if holders[0] != number:
-                    self.ranks[number].ledger.add("ffn.gather", self.kind, number, wire=x.size * DISPATCH_BYTES)
-        return inbox
-
-    def _computed(self, inbox: dict[int, list[Pair]]) -> dict[int, list[tuple[int, float, Floats]]]:
-        """Every pair's output back at its sender: slices of an expert share all their pairs before and sum them after."""
-        outbox: dict[int, list[tuple[int, float, Floats]]] = {number: [] for number in self.ranks}
-        for members in self._distinct("ffn_tensor", self.ranks):
-            pairs = [pair for member in members for pair in inbox[member]]
-            width = {member: sum(pair.x.size for pair in inbox[member]) for member in members}
-            for member in members:
-                # The two halves of an all-reduce: inputs gathered, outputs summed and scattered.
-                sent = (len(members) - 1) * width[member] + sum(width.values()) - width[member]
-                if len(members) > 1:
-                    self.ranks[member].ledger.add("ffn.reduce", self.kind, member, wire=sent * ACTIVATION_BYTES)
-            total = [np.zeros(0)] * len(pairs)
-            for expert in sorted({pair.expert for pair in pairs}):
-                rows = [index for index, pair in enumerate(pairs) if pair.expert == expert]
-                x = np.stack([pairs[index].x for index in rows])
-                y = np.asarray(sum(self.ranks[member].expert(self.kind, x, expert) for member in members))
-                for index, row in zip(rows, y, strict=True):
-                    total[index] = row
-            at = 0
-            for member in members:
-                for pair in inbox[member]:
-                    outbox[pair.sender].append((pair.row, pair.weight, total[at]))
-                    if pair.sender != member:
-                        self.ranks[member].ledger.add("ffn.reduce", self.kind, member, wire=total[at].size * ACTIVATION_BYTES)
-                    at += 1
-        return outbox
+def together(parts: list[Tokens]) -> Tokens:
+    """Several ranks' tokens as one, in the order of their numbers. Raises WrongLayout where some come twice."""
+    ids = np.concatenate([part.ids for part in parts])
+    if len(np.unique(ids)) != len(ids):
+        raise WrongLayout("a data_gather group brings some requests twice")
+    order = np.argsort(ids)
+    return Tokens(ids[order], np.concatenate([part.x for part in parts])[order])
 
 
 @dataclass(frozen=True)
@@ -203,3 +52,161 @@ class Pair:
     weight: float
     expert: int
     x: Floats
+
+
+@dataclass
+class FfnHalf:
+    """One stage's ranks at one layer. ``way`` is how reductions run, as the plan's ``collectives`` names it."""
+
+    ranks: dict[int, Rank]
+    groups: Groups
+    ffn: FFN
+    kind: str
+    way: str
+    route: Route = routed
+    ledger: Ledger = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ledger = next(iter(self.ranks.values())).ledger
+
+    def output(self, before: dict[int, Tokens]) -> tuple[dict[int, Tokens], dict[int, Tokens]]:
+        """(each rank's own requests after the layer, every request it knows after the layer)."""
+        if isinstance(self.ffn, MoE) and self.way.startswith("dispatch"):
+            after = self._dispatched(self.ffn, before)
+            return after, after
+        everything = self._gathered(before)
+        partials = {
+            number: self._partial(rank, before[number], everything[number])
+            for number, rank in self.ranks.items()
+            if rank.plan.tpf is not None
+        }
+        total = self._summed(partials)
+        known = {number: Tokens(tokens.ids, tokens.x + total[number]) for number, tokens in everything.items()}
+        return {number: Tokens(before[number].ids, known[number].of(before[number].ids)) for number in self.ranks}, known
+
+    def _distinct(self, name: str, ranks: Iterable[int]) -> list[list[int]]:
+        return [list(group) for group in dict.fromkeys(tuple(self.groups(name, number)) for number in ranks)]
+
+    @property
+    def _shot(self) -> str:
+        return self.way.split()[-1]
+
+    def _gathered(self, before: dict[int, Tokens]) -> dict[int, Tokens]:
+        """Every attention group's tokens on every rank."""
+        mail = Mail(self.ledger, "ffn.gather", self.kind)
+        for number, tokens in before.items():
+            mail.send(number, self.groups("data_gather", number), tokens, bytes_of(tokens.x))
+        return mail.each(self.ranks, together)
+
+    def _partial(self, rank: Rank, own: Tokens, everything: Tokens) -> Floats:
+        """This rank's part of the sum, for every token of the stage."""
+        h = normed(everything.x)
+        if not isinstance(self.ffn, MoE):
+            return rank.swiglu("ffn.dense", self.kind, h, "dense")
+        logits = rank.multiply("ffn.router", self.kind, h, rank.weights[self.ledger.layer]["router"], "router")
+        experts, weights = self.route(logits, self.ffn.experts_per_token)
+        total = np.zeros_like(h)
+        for expert in range(*rank.plan.experts):
+            rows, slots = np.nonzero(experts == expert)
+            if len(rows):
+                total[rows] += weights[rows, slots, None] * rank.expert(self.kind, h[rows], expert)
+        if self.ffn.shared_width and may_dispatch(rank.scaled.layout):
+            rows = np.searchsorted(everything.ids, own.ids)
+            total[rows] += rank.swiglu("ffn.shared", self.kind, h[rows], "shared")
+        elif self.ffn.shared_width:
+            total += rank.swiglu("ffn.shared", self.kind, h, "shared")
+        return total
+
+    def _summed(self, partials: dict[int, Floats]) -> dict[int, Floats]:
+        """Every rank's sum of the partials: one all-reduce over the stage, or over TPF with an all-gather over EP after it."""
+        sums: dict[int, Floats] = {}
+        if not self.way.startswith("all-gather"):
+            for members in self._distinct("ffn_reduce", self.ranks):
+                given = {number: partials[number] for number in members if number in partials}
+                sums |= reduced(self.ledger, "ffn.reduce", self.kind, given, members, self._shot)
+            return sums
+        by_slice: dict[int, Floats] = {}
+        for members in self._distinct("ffn_tensor", partials):
+            given = {number: partials[number] for number in members}
+            by_slice |= reduced(self.ledger, "ffn.reduce", self.kind, given, members, self._shot)
+        for members in self._distinct("expert", partials):
+            parts = gathered(self.ledger, "ffn.reduce", self.kind, {number: by_slice[number] for number in members})
+            sums |= {number: self._added_up(number, parts[number]) for number in members}
+        return sums
+
+    def _added_up(self, number: int, parts: list[Floats]) -> Floats:
+        """The local sum of gathered arrays: each read once, the sum written once."""
+        total = np.asarray(sum(parts))
+        if len(parts) > 1:
+            self.ledger.add("ffn.reduce", self.kind, number, other=sum(map(bytes_of, parts)) + bytes_of(total))
+        return total
+
+    # dispatch and combine
+
+    def _dispatched(self, moe: MoE, before: dict[int, Tokens]) -> dict[int, Tokens]:
+        """Each rank routes its share of its group's tokens, sends them to their experts, and gets them back."""
+        h = {number: normed(tokens.x) for number, tokens in before.items()}
+        own = {}
+        sent = Mail(self.ledger, "ffn.gather", self.kind)
+        for number, rank in self.ranks.items():
+            members = self.groups("attention_reduce", number)
+            own[number] = slice(*dealt(len(h[number]), len(members))[members.index(number)])
+            mine = h[number][own[number]]
+            logits = rank.multiply("ffn.router", self.kind, mine, rank.weights[self.ledger.layer]["router"], "router")
+            self._send_pairs(sent, number, mine, *self.route(logits, moe.experts_per_token))
+        back = self._computed(sent)
+        partials = {}
+        for number, tokens in before.items():
+            partials[number] = np.zeros_like(tokens.x)
+            for pair, y in back.contents(number):
+                partials[number][own[number].start + pair.row] += pair.weight * y
+            if moe.shared_width:
+                partials[number] += self.ranks[number].swiglu("ffn.shared", self.kind, h[number], "shared")
+        sums: dict[int, Floats] = {}
+        for members in self._distinct("attention_reduce", self.ranks):
+            given = {number: partials[number] for number in members}
+            sums |= reduced(self.ledger, "ffn.reduce", self.kind, given, members, self._shot)
+        return {number: Tokens(tokens.ids, tokens.x + sums[number]) for number, tokens in before.items()}
+
+    def _send_pairs(self, mail: Mail, number: int, x: Floats, experts: Ints, weights: Floats) -> None:
+        """Each token, with each of its experts, to the rank of the sender's expert group that holds the expert."""
+        members = self.groups("expert", number)
+        for row, slot in np.ndindex(experts.shape):
+            expert = int(experts[row, slot])
+            holders = [m for m in members if self.ranks[m].plan.experts[0] <= expert < self.ranks[m].plan.experts[1]]
+            if len(holders) != 1:
+                who = f"ranks {holders}" if holders else "nobody"
+                raise WrongLayout(f"rank {number}: experts: expert {expert} is held by {who} in its expert group {members}")
+            pair = Pair(number, row, float(weights[row, slot]), expert, x[row])
+            mail.send(number, holders, pair, pair.x.size * DISPATCH_BYTES)
+
+    def _computed(self, sent: Mail) -> Mail:
+        """Every pair's output on its way back to its sender: slices of an expert share their pairs before, and sum them after."""
+        back = Mail(self.ledger, COMBINE, self.kind)
+        for members in self._distinct("ffn_tensor", self.ranks):
+            shared, halves = Mail(self.ledger, COMBINE, self.kind), Mail(self.ledger, COMBINE, self.kind)
+            for member in members:
+                pairs = sent.contents(member)
+                shared.send(member, members, (member, pairs), sum(pair.x.size for pair in pairs) * ACTIVATION_BYTES)
+            for member in members:
+                pairs = [pair for _, own in shared.contents(member) for pair in own]
+                outputs = self._outputs(member, pairs)
+                for owner, own in shared.contents(member):
+                    size = sum(pair.x.size for pair in own) * ACTIVATION_BYTES
+                    halves.send(member, [owner], outputs[: len(own)], size)
+                    outputs = outputs[len(own) :]
+            for member in members:
+                for index, pair in enumerate(sent.contents(member)):
+                    y = np.asarray(sum(outputs[index] for outputs in halves.contents(member)))
+                    back.send(member, [pair.sender], (pair, y), bytes_of(y))
+        return back
+
+    def _outputs(self, number: int, pairs: list[Pair]) -> list[Floats]:
+        """What a rank's columns of the experts give for each pair, an expert at a time."""
+        outputs: list[Floats] = [np.zeros(0)] * len(pairs)
+        for expert in sorted({pair.expert for pair in pairs}):
+            rows = [index for index, pair in enumerate(pairs) if pair.expert == expert]
+            y = self.ranks[number].expert(self.kind, np.stack([pairs[index].x for index in rows]), expert)
+            for index, row in zip(rows, y, strict=True):
+                outputs[index] = row
+        return outputs

@@ -20,7 +20,7 @@ from helixplan.numeric import Floats, Ints
 from helixplan.placement import spoken_of_first
 from helixplan.plans import PlanHeads, PlanRank
 
-BLOCKS = re.compile(r"rank (\d+) of (\d+), (\d+) tokens")
+BLOCKS = re.compile(r"rank (\d{1,7}) of (\d{1,7}), (\d{1,7}) tokens")
 
 
 class WrongLayout(HelixplanError):  # noqa: N818 - said of the plan

@@ -9,14 +9,14 @@ import numpy as np
 
 from helixplan.evidence.emulation import mathematics
 from helixplan.evidence.emulation.attention import AttentionHalf, Merge
-from helixplan.evidence.emulation.experts import FfnHalf, Tokens
+from helixplan.evidence.emulation.experts import FfnHalf, Route, Tokens, together
 from helixplan.evidence.emulation.ledger import Ledger
 from helixplan.evidence.emulation.mathematics import normed
 from helixplan.evidence.emulation.ranks import Rank, WrongLayout, owned_blocks
 from helixplan.evidence.emulation.reference import Reference
 from helixplan.evidence.emulation.scaling import Scaled
 from helixplan.evidence.emulation.weights import make_world
-from helixplan.evidence.emulation.wires import reduced
+from helixplan.evidence.emulation.wires import Mail, bytes_of, reduced
 from helixplan.inputs.workload import ACTIVATION_BYTES
 from helixplan.layout import dealt
 from helixplan.numeric import Floats, Ints
@@ -94,20 +94,23 @@ class Emulation:
     def _layer(
         self, ranks: list[Rank], layer: int, step: int, micro_batch: int, before: dict[int, Tokens]
     ) -> tuple[dict[int, Tokens], dict[int, Tokens]]:
-        model = self.scaled.model
-        group = next(group for group in model.groups if layer in group.layers)
         attended: dict[int, Tokens] = {}
         for members in dict.fromkeys(tuple(self.group("attention_reduce", rank.number)) for rank in ranks):
             attended |= self._attention([self.ranks[number] for number in members], layer, step, micro_batch, before)
-        kind = next(name for name, ffn, _ in model.ffn_kinds if ffn == group.ffn)
-        way = self.plan.collectives.get(f"ffn.reduce {kind}", "all-reduce one-shot")
-        told = kind if len(model.ffn_kinds) > 1 else ""
-        half = FfnHalf({rank.number: rank for rank in ranks}, self.group, group.ffn, told, way)
-        own, known = half.output(attended)
+        own, known = self.ffn_half(ranks, layer).output(attended)
         for rank in ranks:
             tokens = own[rank.number]
             self._check("FFN output", rank, layer, tokens.x, self.reference.seen[layer, "FFN output"][tokens.ids])
         return own, known
+
+    def ffn_half(self, ranks: list[Rank], layer: int, route: Route = mathematics.routed) -> FfnHalf:
+        """The FFN of one layer on a stage's ranks; ``route`` picks each token's experts."""
+        model = self.scaled.model
+        ffn = next(group.ffn for group in model.groups if layer in group.layers)
+        kind = next(name for name, known, _ in model.ffn_kinds if known == ffn)
+        way = self.plan.collectives.get(f"ffn.reduce {kind}", "all-reduce one-shot")
+        told = kind if len(model.ffn_kinds) > 1 else ""
+        return FfnHalf({rank.number: rank for rank in ranks}, self.group, ffn, told, way, route)
 
     def _attention(
         self, ranks: list[Rank], layer: int, step: int, micro_batch: int, before: dict[int, Tokens]
@@ -143,9 +146,13 @@ class Emulation:
                 "attention.out", half.kind, rows, out.reshape(rows.shape[1], model.hidden), "attention"
             )
         way = self.plan.collectives.get("attention.reduce", "one-shot")
-        total = tokens.x + reduced(self.ledger, "attention.reduce", half.kind, partials, len(partials), way)
-        self._check("attention output", ranks[0], layer, total, self.reference.seen[layer, "attention output"][tokens.ids])
-        return {rank.number: Tokens(tokens.ids, total) for rank in ranks}
+        total = reduced(self.ledger, "attention.reduce", half.kind, partials, partials, way)
+        after = {}
+        for rank in ranks:
+            x = tokens.x + total[rank.number]
+            self._check("attention output", rank, layer, x, self.reference.seen[layer, "attention output"][tokens.ids])
+            after[rank.number] = Tokens(tokens.ids, x)
+        return after
 
     def _embedded(self, ranks: list[Rank], step: int, micro_batch: int) -> dict[int, Tokens]:
         """Every rank looks up the rows it holds; their sum goes to all. Nobody charges this: it happens once a step."""
@@ -158,36 +165,37 @@ class Emulation:
             part = np.zeros((len(asked), self.scaled.model.hidden))
             part[here] = rank.embedding[asked[here] - rows.start]
             parts[rank.number] = part
-        total = reduced(self.ledger, "embedding", "", parts, len(parts), "two-shot")
-        self._check("embedding", ranks[0], 0, total, self.world.embedding[asked])
+        total = reduced(self.ledger, "embedding", "", parts, parts, "two-shot")
         first = int(dealt(self.scaled.batch, layout.pp)[micro_batch][0])
-        owned = {rank.number: self.requests_of(rank, micro_batch) for rank in ranks}
-        return {number: Tokens(ids, total[ids - first]) for number, ids in owned.items()}
+        own = {}
+        for rank in ranks:
+            ids = self.requests_of(rank, micro_batch)
+            own[rank.number] = Tokens(ids, total[rank.number][ids - first])
+            self._check("embedding", rank, 0, own[rank.number].x, self.world.embedding[self.world.tokens[step][ids]])
+        return own
 
     def _handed_on(self, ranks: list[Rank], following: list[Rank], own: dict[int, Tokens]) -> dict[int, Tokens]:
-        after = {}
+        mail = Mail(self.ledger, "pipeline", "")
         expected = {rank.number for rank in following}
         for rank in ranks:
             line = self.group("pipeline", rank.number)
             to = line[line.index(rank.number) + 1] if rank.number != line[-1] else None
             if to is None or to not in expected:
                 raise WrongLayout(f"rank {rank.number}: its pipeline group {line} names no rank of the next stage")
-            rank.ledger.add("pipeline", "", rank.number, wire=own[rank.number].x.size * ACTIVATION_BYTES)
-            after[to] = own[rank.number]
-        return after
+            mail.send(rank.number, [to], own[rank.number], bytes_of(own[rank.number].x))
+        return mail.each(expected, together)
 
     def _headed(self, ranks: list[Rank], own: dict[int, Tokens], known: dict[int, Tokens], step: int, logits: Floats) -> None:
         """Each rank's rows of the head for all requests of the stage, which it first has to have."""
+        mail = Mail(self.ledger, "hidden states for the head", "")
         for rank in ranks:
-            tokens = known[rank.number]
-            members = self.group("data_gather", rank.number)
-            if len(members) > 1 and len(tokens.ids) == len(own[rank.number].ids):
-                # The last layer dispatched: once a step, nobody charges this.
-                size = own[rank.number].x.size
-                rank.ledger.add("hidden states for the head", "", rank.number, wire=(len(members) - 1) * size * ACTIVATION_BYTES)
-                ids = np.concatenate([own[member].ids for member in members])
-                order = np.argsort(ids)
-                tokens = Tokens(ids[order], np.concatenate([own[member].x for member in members])[order])
+            # After a dispatch a rank knows its own requests only. Once a step, nobody charges this.
+            dispatched = known is own
+            to = self.group("data_gather", rank.number) if dispatched else [rank.number]
+            mail.send(rank.number, to, known[rank.number], bytes_of(known[rank.number].x))
+        everything = mail.each([rank.number for rank in ranks], together)
+        for rank in ranks:
+            tokens = everything[rank.number]
             part = rank.multiply("head", "", normed(tokens.x), rank.head, "router")
             columns = self.scaled.vocabulary.scaled(rank.plan.vocabulary)
             self._check("logits", rank, self.scaled.model.layers - 1, part, logits[tokens.ids][:, columns])

@@ -143,9 +143,12 @@ def _small_attention(kind: Attention, dims: list[int], windows: list[int], conte
 
 
 def _short_context(case: Case, layout: Layout) -> tuple[int, int]:
-    """(block, tokens): some rounds of blocks over the KVP ranks and a piece of one, so that shards are uneven."""
+    """(block, tokens): two rounds of blocks over the KVP ranks and half of one, so that shards are uneven.
+
+    The first step fills a block, so that the next one's token goes to the next rank.
+    """
     block = min(case.workload.kv_block_tokens, 4)
-    tokens = 2 * layout.kvp * block + (layout.kvp // 2) * block + 1
+    tokens = 2 * layout.kvp * block + max(1, layout.kvp // 2) * block
     return block, min(max(tokens, 9), case.workload.context_tokens)
 
 
