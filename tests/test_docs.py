@@ -19,6 +19,10 @@ from helixplan.evidence.measurements import CSV_COLUMNS
 from helixplan.inputs.hardware import ProfileFile
 from helixplan.inputs.huggingface import ARCHITECTURES, ConfigFile
 from helixplan.plans import Plan
+from helixplan.regress.gate import VERDICTS
+from helixplan.regress.metrics import METRICS
+from helixplan.regress.results import Result
+from helixplan.regress.suites import SuiteFile, read_suite
 from tests.conftest import ROOT, Run
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -54,8 +58,18 @@ def test_python_examples_run(example: str) -> None:
 
 
 @pytest.mark.parametrize("example", [text for _, text in blocks("toml")], ids=[name for name, _ in blocks("toml")])
-def test_profile_examples_load(example: str) -> None:
-    assert hp.load_hardware(tomllib.loads(example)).name == "my-rack"
+def test_toml_examples_load(example: str, tmp_path: Path) -> None:
+    if "[[case]]" not in example:
+        assert hp.load_hardware(tomllib.loads(example)).name == "my-rack"
+        return
+    (tmp_path / "suite.toml").write_text(example)
+    assert [case.name for case in read_suite(tmp_path / "suite.toml")] == ["r1-12ms", "r1-20ms", "r1-50ms", "ours", "too-fast"]
+
+
+def test_the_verdicts_and_metrics_of_the_gate_are_documented() -> None:
+    page = (ROOT / "docs" / "ci.md").read_text()
+    for word in (*VERDICTS, *METRICS):
+        assert f"`{word}`" in page, word
 
 
 def test_the_readme_opens_with_what_it_is_an_output_and_the_two_commands() -> None:
@@ -102,7 +116,7 @@ def _keys(schema: dict[str, object]) -> set[str]:
     return {key for model in models for key in model.get("properties", {})}
 
 
-@pytest.mark.parametrize("described", [Plan, ProfileFile, ConfigFile, Frontier, Comparisons])
+@pytest.mark.parametrize("described", [Plan, ProfileFile, ConfigFile, Frontier, Comparisons, SuiteFile, Result])
 def test_every_key_of_every_file_format_is_documented(described: type[Plan]) -> None:
     only_inside = {"value", "change", "cost"}
     for key in _keys(described.model_json_schema()) - only_inside:

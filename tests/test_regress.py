@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 
 import pytest
 import xmlschema
+import yaml
 from jsonschema import Draft202012Validator
 
 import helixplan as hp
@@ -110,7 +111,7 @@ def test_inputs_that_move_plans_are_named_and_blamed(seed: Callable[[Path], None
     if cause == "hardware":
         assert code == 1
         assert "fast: REGRESSION: ttl_s" in err
-        assert "the hardware rack changed (sha256 " in err
+        assert "the hardware gb200-nvl72 changed (sha256 " in err
     else:
         assert {case["verdict"] for case in moved} <= {"GAIN", "DRIFT", "REGRESSION"}
 
@@ -141,7 +142,7 @@ def test_a_case_that_becomes_infeasible_fails_and_says_why(check: Check, place: 
     code, out, err = check()
     assert code == 1
     assert err.count("INFEASIBLE-NOW: no layout keeps all of") == 2
-    assert "the hardware rack changed" in err
+    assert "the hardware gb200-nvl72 changed" in err
     assert "2 INFEASIBLE-NOW" in out
 
 
@@ -303,7 +304,7 @@ BAD_SUITES = {
     ASKED + "[case.matrix]\nsize = [1]\n": "case.matrix.size: is not",
     ASKED + "[case.matrix]\nttl = []\n": "case.matrix.ttl: is empty",
     ASKED + "model = 'qwen9'\n": "case a: 'qwen9' is not a bundled model",
-    ASKED + "model = 'no/where.json'\n": "no/where.json: cannot be read",
+    ASKED + "model = 'no/where.json'\n": "no/where.json: case a: cannot be read",
     ASKED + "[[case]]\nname = 'b'\n": "case: 'b' asks the same as 'a'",
     ASKED + "[[case]]\nname = 'A'\nbatch = 2\n": "case.name: got 'A' twice",
     "[[case]": "is not valid TOML",
@@ -493,6 +494,22 @@ def test_against_a_revision_the_baseline_is_recomputed_by_it(cli: Run, place: Pa
 def test_against_an_environment_uses_its_helixplan(cli: Run, place: Path) -> None:
     done = cli("check", "suite.toml", "--against", sys.executable, "--jobs", "1")
     assert (done.returncode, done.stdout) == (0, "2 cases: 2 SAME\n")
+
+
+def test_the_action_and_the_hook_run_the_command(place: Path, check: Check) -> None:
+    action = yaml.safe_load((ROOT / "action.yml").read_text())
+    step = action["runs"]["steps"][-1]
+    assert {f"${{{{ inputs.{name} }}}}" for name in action["inputs"]} == {*step["env"].values(), "${{ inputs.python-version }}"}
+    given = {"SUITE": "suite.toml", "BASELINE": "baseline", "AGAINST": "", "FAIL_ON": "ttl_s:0%\nusers:1%\n", "JUNIT": "j.xml"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, **given, "SOLVER_PROOF": "true", "PATH": path}
+    done = subprocess.run(
+        ["bash", "-e", "-c", step["run"]], cwd=place, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "2 cases: 2 SAME\n"), done.stderr
+    assert (place / "j.xml").exists()
+    hook = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())[0]
+    assert (hook["entry"], hook["pass_filenames"]) == ("helixplan check", False)
 
 
 # diff

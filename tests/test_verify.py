@@ -287,9 +287,9 @@ MUTATIONS: dict[str, tuple[str, Any, str]] = {
     "a better proof": ("proof/objective", lambda v: v * 2, "proof.objective"),
     "another append schedule": ("kv_append/next_rank", lambda r: 1 - r, "kv_append.next_rank"),
     "an older cost model": ("cost_model_version", "1.0", "plan anew"),
-    "stages in another order": ("ranks", lambda r: reordered_stages(r), "rank 0: layers"),
-    "layers piled on one stage": ("ranks", lambda r: piled_layers(r), "rank 0: layers"),
-    "vocabulary piled on one rank": ("ranks", lambda r: piled_vocabulary(r), "rank 0: vocabulary"),
+    "stages in another order": ("ranks", reordered_stages, "rank 0: layers"),
+    "layers piled on one stage": ("ranks", piled_layers, "rank 0: layers"),
+    "vocabulary piled on one rank": ("ranks", piled_vocabulary, "rank 0: vocabulary"),
     "another label": ("ranks/0/ep", 3, "rank 0: ep"),
     "experts swapped": ("ranks", lambda r: swapped(r, "experts", 0, 2), "rank 0: experts"),
     "owners swapped": ("ranks", lambda r: swapped(r, "kv_blocks", 0, 1), "rank 0: kv_blocks"),
@@ -564,7 +564,7 @@ def test_whatever_is_changed_in_a_plan_is_told_and_never_a_bug(part: int, tmp_pa
     for path in rnd.sample(places, 75):
         value = rnd.choice([0, -1, 10**9, 0.5, "", "x", [], [[]], {}, None, True, -1e308, "9" * 5000])
         (tmp_path / "plan.json").write_text(changed(text, path, value))
-        code, out, err = main("verify", str(tmp_path / "plan.json"), "--model", str(tmp_path / "mine.json"))
+        code, _, err = main("verify", str(tmp_path / "plan.json"), "--model", str(tmp_path / "mine.json"))
         assert code in (0, 1, 2), (path, value, err)
         if code == 0:
             unseen.append((path, value))

@@ -31,10 +31,18 @@ _hardware: Callable[[str], Hardware] = lru_cache(maxsize=256)(load_hardware)
 
 def posed(case: Case) -> Posed:
     """The case as the cost model is asked it. Raises InputError, naming the case, for files that cannot be read and the like."""
+    given: str | None = None
     try:
-        return pose(_model(case.model_path), _hardware(case.hardware_path), case.workload)
+        given = case.model
+        model = _model(case.model_path)
+        given = case.hardware
+        hardware = _hardware(case.hardware_path)
+        given = None
+        return pose(model, hardware, case.workload)
     except InputError as error:
-        raise InputError(str(error), field=f"case {case.name}") from None
+        file = given if error.file else None
+        field = ": ".join(part for part in (f"case {case.name}", error.field) if part)
+        raise InputError(error.message, file=file, field=field) from None
 
 
 def answered(case: Case) -> Result:
