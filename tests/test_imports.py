@@ -21,6 +21,7 @@ ORDER = [
     "inputs.model",
     "inputs.validation",
     "inputs.catalog",
+    "inputs.quantization",
     "inputs.huggingface",
     "inputs.hardware",
     "append",

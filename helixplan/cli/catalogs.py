@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from helixplan.cli import options, show
+from helixplan.cli.files import check_writable, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,6 +72,26 @@ def show_model(model: options.ModelName, output_format: options.OutputFormat = o
     from helixplan.inputs.huggingface import load_model
 
     _record(_model_record(load_model(model)), output_format)
+
+
+@models.command("import")
+def import_model(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A config.json of Hugging Face, or the folder that holds it.")],
+    output: Annotated[Path | None, typer.Option(help="Also write a file like the bundled ones.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    output_format: options.OutputFormat = options.Format.TABLE,
+) -> None:
+    """Show what is understood of a config.json; refuse one that cannot be placed."""
+    from helixplan.inputs.huggingface import bundled_style, load_model
+
+    if output is not None:
+        check_writable(output, force=force)
+    path = config / "config.json" if config.is_dir() else config
+    found = load_model(path if path.suffix == ".json" else f"./{path}")
+    _record(_model_record(found), output_format)
+    if output is not None:
+        write_atomically(output, json.dumps(bundled_style(path), indent=2, sort_keys=True) + "\n", force=force)
+        show.note(f"wrote {output}")
 
 
 @hardware.command("list")
@@ -135,6 +157,7 @@ def _model_record(model: Model) -> dict[str, Any]:
             {
                 "name": group.name,
                 "layers": len(group.layers),
+                "kv_bytes_per_token": {dtype: group.kv_bytes_per_token(dtype) for dtype in ("bf16", "fp8", "nvfp4")},
                 "attention": {"kind": type(group.attention).__name__, **asdict(group.attention)},
                 "ffn": {"kind": type(group.ffn).__name__, **asdict(group.ffn)},
             }

@@ -163,6 +163,13 @@ class LayerGroup:
     ffn: FFN
     layers: tuple[int, ...]
 
+    def kv_bytes_per_token(self, dtype: str = "bf16") -> float:
+        """Bytes a request's cache grows by with each token in these layers (those with a sliding window do not grow)."""
+        if self.attention.window is not None:
+            return 0.0
+        elements = self.attention.kv_heads * self.attention.kv_elements_per_head * len(self.layers)
+        return elements * BYTES_PER_ELEMENT[dtype]
+
 
 @dataclass(frozen=True)
 class WeightPrecision:
@@ -256,13 +263,8 @@ class Model:
         return total
 
     def kv_bytes_per_token(self, dtype: str = "bf16") -> float:
-        """Bytes the whole cache of one request grows by with each token (layers with a sliding window do not grow)."""
-        elements = sum(
-            attention.kv_heads * attention.kv_elements_per_head * len(layers)
-            for _, attention, layers in self.attention_kinds
-            if attention.window is None
-        )
-        return elements * BYTES_PER_ELEMENT[dtype]
+        """Bytes the whole cache of one request grows by with each token."""
+        return sum(group.kv_bytes_per_token(dtype) for group in self.groups)
 
     @cached_property
     def sha256(self) -> str:

@@ -1,0 +1,181 @@
+"""What weights are stored in, component by component: ``quantization_config``, or ``hf_quant_config.json`` beside a config.json.
+
+A checkpoint names one format and the modules that stay bf16. Which components those are is found by asking, for the modules that
+each component has in every layer, whether the checkpoint's patterns name them; the most of a component decides.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from helixplan.inputs.model import LayerGroup, MoE, WeightPrecision
+from helixplan.inputs.validation import validate
+
+MOST_PATTERNS, LONGEST_PATTERN = 4096, 200
+SAFE_REGEX = re.compile(r"(?:\.\*|\\\.|\\d\+|\[0-9\]\+|[\w^$]|\([\w|.\\]+\)|-)+")
+"""Expressions that cannot take long: literals, ``.*``, digits, and choices between literals."""
+ALGORITHMS = {
+    "fp8": "fp8",
+    "fp8_pb_wo": "fp8",
+    "fp8_pb_real": "fp8",
+    "nvfp4": "nvfp4",
+    "nvfp4_awq": "nvfp4",
+    "mxfp4": "mxfp4",
+    "w4a16_mxfp4": "mxfp4",
+    "w4a8_mxfp4_fp8": "mxfp4",
+    "w4a16_awq": "int4",
+    "w4a16": "int4",
+    "int4_awq": "int4",
+}
+"""NVIDIA ModelOpt's names of what it quantised to."""
+METHODS = ("fp8", "mxfp4", "compressed-tensors", "modelopt", "awq", "gptq")
+
+
+class Quantization(BaseModel):
+    """``quantization_config``: what the weights are stored in. Keys that decide nothing here are let be."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    quant_method: str = "compressed-tensors"
+    quant_algo: str | None = None
+    bits: int | None = None
+    config_groups: dict[str, Any] | None = None
+    modules_to_not_convert: list[str] | None = None
+    ignore: list[str] | None = None
+    exclude_modules: list[str] | None = None
+
+
+class _SidecarBody(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    quant_algo: str | None = None
+    exclude_modules: list[str] = []
+
+
+class _Sidecar(BaseModel):
+    """``hf_quant_config.json``, as NVIDIA's ModelOpt writes it."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    quantization: _SidecarBody
+
+
+Wrong = Callable[[str, str], Exception]
+"""(key, message) -> the InputError to raise."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A dtype, and patterns of the modules that are bf16 all the same."""
+
+    dtype: str
+    kept: list[str]
+
+
+def read_sidecar(data: dict[str, Any], file: str) -> Quantization | None:
+    """``hf_quant_config.json`` as the ``quantization_config`` it stands for. Raises InputError where it is none."""
+    body = validate(_Sidecar, data, file).quantization
+    if body.quant_algo is None:
+        return None
+    return Quantization(quant_method="modelopt", quant_algo=body.quant_algo, exclude_modules=body.exclude_modules)
+
+
+def precision_of(quantization: Quantization | None, groups: Iterable[LayerGroup], wrong: Wrong) -> WeightPrecision:
+    """Each component's dtype. Raises what ``wrong`` makes where the format is none that helixplan prices."""
+    if quantization is None:
+        return WeightPrecision()
+    stored = _stored(quantization, wrong)
+    kept = [_pattern(text, wrong) for text in stored.kept]
+    dtypes: dict[str, str] = {}
+    for component, modules in _modules(groups).items():
+        bf16 = sum(any(named(module) for named in kept) for module in modules)
+        dtypes[component] = "bf16" if 2 * bf16 > len(modules) else stored.dtype
+    return WeightPrecision(**dtypes)
+
+
+def _stored(quantization: Quantization, wrong: Wrong) -> Stored:
+    method = quantization.quant_method
+    kept = [*(quantization.modules_to_not_convert or []), *(quantization.ignore or []), *(quantization.exclude_modules or [])]
+    if len(kept) > MOST_PATTERNS:
+        raise wrong("quantization_config.ignore", f"has {len(kept)} entries; at most {MOST_PATTERNS:,} are read")
+    if method not in METHODS:
+        raise wrong("quantization_config.quant_method", _advice(method, METHODS))
+    if method in ("fp8", "mxfp4"):
+        return Stored(method, kept)
+    if method in ("awq", "gptq"):
+        if quantization.bits not in (None, 4):
+            raise wrong("quantization_config.bits", _advice(quantization.bits, (4,)))
+        return Stored("int4", kept)
+    if quantization.quant_algo is not None:
+        dtype = ALGORITHMS.get(quantization.quant_algo.lower())
+        if dtype is None:
+            raise wrong("quantization_config.quant_algo", _advice(quantization.quant_algo, sorted(ALGORITHMS)))
+        return Stored(dtype, kept)
+    return Stored(_of_groups(quantization.config_groups or {}, wrong), kept)
+
+
+def _of_groups(groups: dict[str, Any], wrong: Wrong) -> str:
+    """The dtype that ``config_groups`` tell by bits, kind of number and size of the groups that share a scale."""
+    field = "quantization_config.config_groups"
+    found = set()
+    for name, group in groups.items():
+        weights = group.get("weights") if isinstance(group, dict) else None
+        if not isinstance(weights, dict):
+            raise wrong(f"{field}.{name}", "says nothing of weights")
+        bits, kind, size = weights.get("num_bits"), weights.get("type"), weights.get("group_size")
+        dtype = {(8, "float"): "fp8", (4, "int"): "int4"}.get((bits, kind))  # type: ignore[arg-type]
+        if (bits, kind) == (4, "float"):
+            dtype = "nvfp4" if size == 16 else "mxfp4" if size == 32 else None
+        if dtype is None:
+            told = f"{bits}-bit {kind} in groups of {size}"
+            raise wrong(f"{field}.{name}.weights", f"got {told}, which helixplan does not price; name one with --weights")
+        found.add(dtype)
+    if len(found) != 1:
+        said = ", ".join(sorted(found)) or "none"
+        raise wrong(field, f"has {said}; helixplan reads one format and the modules that stay bf16")
+    return found.pop()
+
+
+def _advice(given: object, known: Iterable[object]) -> str:
+    allowed = ", ".join(str(one) for one in known)
+    return f"got {given!r}, but helixplan reads {allowed}; drop the key and name the precision with --weights"
+
+
+def _modules(groups: Iterable[LayerGroup]) -> dict[str, list[str]]:
+    """The names that checkpoints give the modules of each component, a few a layer."""
+    modules: dict[str, list[str]] = {}
+    for group in groups:
+        for layer in group.layers:
+            at = f"model.layers.{layer}"
+            modules.setdefault("attention", []).append(f"{at}.self_attn.o_proj")
+            if isinstance(group.ffn, MoE):
+                modules.setdefault("experts", []).append(f"{at}.mlp.experts.0.gate_proj")
+                if group.ffn.shared_width:
+                    modules.setdefault("shared", []).append(f"{at}.mlp.shared_experts.gate_proj")
+            else:
+                modules.setdefault("dense", []).append(f"{at}.mlp.gate_proj")
+    return modules
+
+
+def _pattern(text: str, wrong: Wrong) -> Callable[[str], bool]:
+    """Whether a module is one that the pattern names: an expression after "re:", a glob, or a module or part of its path."""
+    if len(text) > LONGEST_PATTERN:
+        raise wrong("quantization_config.ignore", f"has an entry of {len(text)} characters; at most {LONGEST_PATTERN} are read")
+    if text.startswith("re:"):
+        body = text.removeprefix("re:")
+        if not SAFE_REGEX.fullmatch(body) or body.count(".*") > 8:
+            raise wrong("quantization_config.ignore", f"has {text[:60]!r}, an expression of a kind helixplan does not read")
+        return lambda module: re.match(body, module) is not None
+    # Wrappers of vision models put the language model one level down.
+    name = text.removeprefix("model.language_model.").removeprefix("language_model.").removeprefix("model.")
+    if "*" in name or "?" in name:
+        globs = (name, f"{name}.*")
+        return lambda module: any(fnmatchcase(module.removeprefix("model."), glob) for glob in globs)
+    part = f".{name}."
+    return lambda module: part in f".{module}."
