@@ -76,6 +76,9 @@ def main() -> None:
     """The console script. Never a traceback for a user's own mistake."""
     try:
         app(prog_name="helixplan")
+    except RegressionFound as error:
+        sys.stderr.write("".join(f"error: {failure}\n" for failure in error.failures))
+        sys.exit(1)
     except HelixplanError as error:
         sys.stderr.write(f"error: {as_typed(error)}\n")
         sys.exit(exit_code_of(error))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from helixplan.cli import options, show
-from helixplan.cli.files import check_writable, remove, undisturbed, write_atomically
+from helixplan.cli.files import check_writable, replace_all, write_atomically
 from helixplan.cli.progress import counted_while, shown_while
 from helixplan.errors import InputError, RegressionFound
 from helixplan.units import parse_count
@@ -43,6 +43,10 @@ def check(
     against: Annotated[
         str | None, typer.Option(help="Recompute the baseline with another helixplan: a git revision, a version, an environment.")
     ] = None,
+    skip_unknown: Annotated[
+        bool,
+        typer.Option("--skip-unknown", help="Leave out cases whose model or system cannot be read, with a warning."),
+    ] = False,
     solver_proof: Annotated[bool, typer.Option("--solver-proof", help="Fail where a proof is not optimal.")] = False,
     junit: Annotated[Path | None, typer.Option(help="Also write a JUnit report to a file.")] = None,
     jobs: Annotated[str | None, typer.Option(help="Processes. Default: one a core.")] = None,
@@ -51,17 +55,19 @@ def check(
     """Plan every case of a suite and compare with a baseline; print all failures and exit 1 where there are any."""
     from helixplan.regress.gate import judge, parse_tolerances
     from helixplan.regress.results import read_baseline
-    from helixplan.regress.running import posed, run
+    from helixplan.regress.running import placeable, posed, run
     from helixplan.regress.suites import read_suite
 
     tolerances = parse_tolerances(fail_on or [])
     processes = _jobs(jobs)
     _check_options(baseline, against, junit, update=update)
     cases = read_suite(suite)
+    if skip_unknown:
+        cases = placeable(cases, lambda error: show.note(f"warning: left out: {error}"))
     known: dict[str, Result] = {}
     if against is not None:
         known = _recomputed(against, suite, processes)
-    elif baseline is not None and not (update and not baseline.exists()):
+    elif baseline is not None and not (update and not any(baseline.glob("*.json"))):
         known = read_baseline(baseline)
     with counted_while("planning", len(cases)) as done:
         results = run(cases, processes, done)
@@ -69,8 +75,7 @@ def check(
     if update and baseline is not None:
         # The answers are the new baseline, so that only what the suite itself asks can fail.
         judged = [replace(one, failures=[]) for one in judged]
-        if not any(one.fails for one in judged):
-            _update(baseline, results)
+        _update(baseline, results)
     _report(judged, suite, junit, output_format)
     failures = [sentence for one in judged for sentence in one.sentences]
     if failures:
@@ -110,19 +115,13 @@ def _recomputed(revision: str, suite: Path, jobs: int) -> dict[str, Result]:
 
 
 def _update(folder: Path, results: list[Result]) -> None:
-    """All files that change, or none: an interrupt waits until they are written."""
+    """All files that change, or none."""
     from helixplan.regress.results import to_write
 
-    folder.mkdir(parents=True, exist_ok=True)
     written, removed = to_write(folder, results)
-    with undisturbed():
-        for path, content in written.items():
-            write_atomically(path, content, force=True, option="--baseline")
-        for path in removed:
-            remove(path, option="--baseline")
-    show.note(
-        f"baseline {folder}: {len(written)} written, {len(removed)} removed, {len(results) - len(written)} left as they were"
-    )
+    replace_all(folder, written, removed, option="--baseline")
+    left = len(results) - len(written)
+    show.note(f"baseline {folder}: {len(written)} written, {len(removed)} removed, {left} left as they were")
 
 
 def _report(judged: list[Judged], suite: Path, junit: Path | None, output_format: CheckFormat) -> None:
@@ -152,5 +151,8 @@ def _job_summary(page: str) -> None:
     """GitHub shows what is appended to this file on the job's page."""
     path = os.environ.get("GITHUB_STEP_SUMMARY")
     if path:
-        with Path(path).open("a", encoding="utf-8") as file:
-            file.write(page)
+        try:
+            with Path(path).open("a", encoding="utf-8") as file:
+                file.write(page)
+        except OSError as error:
+            show.note(f"warning: the job summary {path} cannot be written ({error.strerror or error})")

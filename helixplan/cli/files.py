@@ -40,44 +40,63 @@ def write_atomically(path: Path, content: str | bytes, *, force: bool, option: s
     check_writable(path, force=force, option=option)
     target = path.resolve()
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        temporary = _staged(target, content)
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content.encode() if isinstance(content, str) else content)
-            mask = os.umask(0)
-            os.umask(mask)
-            os.chmod(temporary, 0o666 & ~mask)
             if force:
                 os.replace(temporary, target)
             else:
                 os.link(temporary, target)
         finally:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
     except FileExistsError:
         raise InputError("exists already; add --force to replace it", file=str(path), field=option) from None
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror or error})", file=str(path), field=option) from None
 
 
-def remove(path: Path, *, option: str) -> None:
-    """Deletes a file of ours; one that is gone already is fine."""
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot be removed ({error.strerror or error})", file=str(path), field=option) from None
+def _staged(target: Path, content: str | bytes) -> Path:
+    """The content in a temporary file beside its target, with a new file's permissions."""
+    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.")
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+    mask = os.umask(0)
+    os.umask(mask)
+    os.chmod(temporary, 0o666 & ~mask)
+    return Path(temporary)
+
+
+def replace_all(folder: Path, written: dict[Path, str], removed: list[Path], *, option: str) -> None:
+    """Files written and removed in a folder, which is made if need be: everything is staged before anything is replaced."""
+    staged: dict[Path, Path] = {}
+    with undisturbed():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for path, content in written.items():
+                staged[path] = _staged(path.resolve(), content)
+            for path, temporary in staged.items():
+                os.replace(temporary, path)
+            for path in removed:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot be written ({error.strerror or error})", file=str(folder), field=option) from None
+        finally:
+            for temporary in staged.values():
+                temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """An interrupt waits until several files are written, and is taken then."""
+    """An interrupt or an order to end waits until several files are written, and is taken then."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     waiting: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: waiting.append(number))
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(kind, lambda number, frame: waiting.append(number)) for kind in kinds]
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-    if waiting:
-        raise KeyboardInterrupt
+        for kind, handler in zip(kinds, before, strict=True):
+            signal.signal(kind, handler)
+    for number in waiting:
+        signal.raise_signal(number)

@@ -8,10 +8,11 @@ from typing import Any
 
 from helixplan.assembly import evaluate
 from helixplan.cost.case import Case as Posed
+from helixplan.inputs.workload import Request
 from helixplan.plans import Plan
 from helixplan.regress.metrics import NOISE, Change, changes, metrics_of
-from helixplan.regress.results import Result
-from helixplan.search.rules import FAMILIES, broken_rules
+from helixplan.regress.results import UNASKED, Result
+from helixplan.search.rules import FAMILIES, MEMORY, TTL, broken_rules
 
 LAYOUT_FIELDS = ("family", "kvp", "tpa", "dp", "pp", "tpf", "ep", "overlap", "overlap_chunks", "exchange", "kv_block_tokens")
 
@@ -93,33 +94,37 @@ def _versions(before: Plan | Result, after: Plan | Result) -> Iterator[Cause]:
         yield Cause("version", f"helixplan's version went from {before.helixplan_version} to {after.helixplan_version}")
 
 
-def causes_of(before: Result, after: Result, asked: Posed) -> list[Cause]:
+def causes_of(before: Result, after: Result, asked: Posed, request: Request) -> list[Cause]:
     """What moved a case's answer. Where no input did, the old layout is priced again: if it costs what it did, rules or search
     moved, else a formula."""
     found = [
         *_inputs(before.model, after.model, before.hardware, after.hardware),
-        *_questions(before.question, after.question),
+        *_questions(UNASKED | before.question, UNASKED | after.question),
     ]
     if not found:
-        found.append(_code(before, after, asked))
+        found.append(_code(before, after, asked, request))
     return found + [cause for cause in _versions(before, after) if cause.kind not in {one.kind for one in found}]
 
 
-def _code(before: Result, after: Result, asked: Posed) -> Cause:
+def _code(before: Result, after: Result, asked: Posed, request: Request) -> Cause:
     """The program's own part in it."""
     if before.layout is None or before.metrics is None:
-        return Cause("rules", f"the rules or the search changed: it was infeasible by {', '.join(before.conflict or [])}")
+        return Cause("rules", f"rules, formulas or the search changed: it was infeasible by {', '.join(before.conflict or [])}")
     again = evaluate(asked, before.layout.layout, before.layout.batch)
     priced = changes(before.metrics, metrics_of(before.layout, again.cost, again.memory))
-    moved = [change for change in priced if abs(change.relative) > 10 * NOISE]
+    moved = [change for change in priced if change.moved]
     if moved:
         first = moved[0]
         told = f"the baseline's own layout now has {first.name} {first.after:.6g}, not {first.before:.6g}"
         return Cause("cost model", f"a formula of the cost model changed: {told}")
     family = FAMILIES.get(before.layout.family)
     broken = [rule.name for rule in broken_rules(asked, before.layout.layout, family)] if family else []
+    broken += [] if again.memory.fits else [MEMORY]
+    broken += [TTL] if request.ttl_s is not None and again.cost.ttl_s > request.ttl_s else []
     if broken:
         return Cause("rules", f"a rule changed: the baseline's layout now breaks {', '.join(broken)}")
     if before.rules != after.rules and after.feasible:
         return Cause("rules", f"the rules kept changed from {', '.join(before.rules)} to {', '.join(after.rules)}")
+    if not after.feasible:
+        return Cause("rules", f"a rule changed: the baseline's layout no longer keeps {', '.join(after.conflict or [])}")
     return Cause("search", "the search changed: the baseline's layout costs what it did and breaks no rule")

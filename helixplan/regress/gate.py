@@ -117,7 +117,7 @@ def _against(case: Case, result: Result, known: Result, tolerances: dict[str, fl
     )
     if same:
         return Judged(case.name, case.line, "SAME", metrics=moved)
-    causes = causes_of(known, result, pose(case))
+    causes = causes_of(known, result, pose(case), case.request)
     because = "; ".join(cause.said for cause in causes)
     if known.feasible and not result.feasible:
         said = f"{case.name}: INFEASIBLE-NOW: no layout keeps all of {', '.join(result.conflict or [])} ({because})"

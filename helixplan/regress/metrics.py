@@ -9,8 +9,8 @@ from typing import Literal
 from helixplan.plans import PlanCost, PlanLayout, PlanMemory
 
 Direction = Literal["better", "worse", "neutral"]
-NOISE = 1e-9
-"""A relative difference under this is no difference: what rounding leaves, and the digits that baselines keep."""
+NOISE = 2e-8
+"""A relative difference under this is no difference: two figures that rounding to nine digits may set apart."""
 
 
 @dataclass(frozen=True)

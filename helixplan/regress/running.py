@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
 from functools import lru_cache
 
 from helixplan.assembly import evaluate, plan_layout
@@ -72,6 +74,19 @@ def answered(case: Case) -> Result:
     return Result(**common, status=optimum.proof.status, layout=layout, metrics=metrics, rules=list(rules))  # type: ignore[arg-type]
 
 
+def placeable(cases: list[Case], leave_out: Callable[[InputError], None]) -> list[Case]:
+    """The cases that this helixplan can pose; ``leave_out`` is told why of every other."""
+    known = []
+    for case in cases:
+        try:
+            posed(case)
+        except InputError as error:
+            leave_out(error)
+        else:
+            known.append(case)
+    return known
+
+
 def run(cases: list[Case], jobs: int, done: Callable[[str], None] = lambda name: None) -> list[Result]:
     """Every case's result, in order. Raises InputError before any is searched where one cannot be posed."""
     # A file may have changed since this process last read it.
@@ -80,13 +95,14 @@ def run(cases: list[Case], jobs: int, done: Callable[[str], None] = lambda name:
     for case in cases:
         posed(case)
     results = []
-    for case, result in zip(cases, _results(cases, min(jobs, len(cases))), strict=True):
-        done(case.name)
-        results.append(result)
+    with closing(_results(cases, min(jobs, len(cases)))) as found:
+        for case, result in zip(cases, found, strict=True):
+            done(case.name)
+            results.append(result)
     return results
 
 
-def _results(cases: list[Case], jobs: int) -> Iterator[Result]:
+def _results(cases: list[Case], jobs: int) -> Generator[Result, None, None]:
     if jobs <= 1:
         yield from map(answered, cases)
         return
@@ -94,12 +110,25 @@ def _results(cases: list[Case], jobs: int) -> Iterator[Result]:
     context = multiprocessing.get_context("forkserver" if sys.platform != "win32" else "spawn")
     if sys.platform != "win32":
         context.set_forkserver_preload(["helixplan.regress.running", "helixplan.search.solver", "ortools.sat.python.cp_model"])
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_leave_interrupts_to_the_parent)
+    pool = ProcessPoolExecutor(jobs, mp_context=context)
     try:
-        yield from pool.map(answered, cases, chunksize=max(1, min(8, len(cases) // (4 * jobs))))
+        with _interrupts_for_the_parent_alone():
+            found = pool.map(answered, cases, chunksize=max(1, min(8, len(cases) // (4 * jobs))))
+        yield from found
+    except BrokenProcessPool:
+        raise InputError("a process that was planning cases was ended from outside; try fewer of them", field="--jobs") from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextmanager
+def _interrupts_for_the_parent_alone() -> Iterator[None]:
+    """Processes started meanwhile never see an interrupt from the keyboard; this one sees it afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

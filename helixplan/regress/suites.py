@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -9,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr
 
 from helixplan.errors import InputError
 from helixplan.inputs import spelled
@@ -18,8 +19,8 @@ from helixplan.inputs.validation import parse_toml, read_text, validate
 from helixplan.inputs.workload import PINS, Request, Workload
 
 MOST_CASES = 10_000
-Quantity = str | int | float
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+Quantity = StrictStr | StrictInt | StrictFloat
+NAME, LONGEST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*"), 200
 
 
 class Asked(BaseModel):
@@ -36,7 +37,7 @@ class Asked(BaseModel):
     max_gpus: Quantity | None = None
     family: str | None = None
     objective: str | None = None
-    pins: dict[str, int] | None = Field(None, description="Fixed dimensions: { kvp = 8 }.")
+    pins: dict[str, StrictInt] | None = Field(None, description="Fixed dimensions: { kvp = 8 }.")
     weights: str | None = None
     kv: str | None = None
     attention_math: str | None = None
@@ -85,8 +86,13 @@ class Case:
     @property
     def question(self) -> dict[str, Any]:
         """All that is asked, numbers as numbers."""
-        asked = {"model": self.model, "hardware": self.hardware, **asdict(self.workload), **asdict(self.request)}
+        files = {"model": self._told(self.model), "hardware": self._told(self.hardware)}
+        asked = {**files, **asdict(self.workload), **asdict(self.request)}
         return asked | {"objective": self.request.goal}
+
+    def _told(self, given: str) -> str:
+        """A file's place as seen from the suite, so that a baseline holds no machine's paths."""
+        return Path(os.path.relpath(given, self.folder)).as_posix() if Path(given).is_absolute() else given
 
     def path(self, given: str, bundled: dict[str, Path]) -> str:
         """A file from where the suite lies; a bundled name, or what is neither, as it is."""
@@ -115,6 +121,10 @@ def read_suite(path: Path) -> list[Case]:
         line = lines[index] if len(lines) == len(suite.case) else 1
         for name, values in _expanded(entry, str(path)):
             case = _case(name, line, suite.defaults or Asked.model_validate({}), entry, values, path)
+            if len(name) > LONGEST_NAME:
+                raise InputError(
+                    f"got {name[:60]!r}..., longer than {LONGEST_NAME} characters", file=str(path), field="case.name"
+                )
             if name.lower() in names:
                 raise InputError(f"got {name!r} twice", file=str(path), field="case.name")
             question = repr(sorted(case.question.items(), key=lambda item: item[0]))

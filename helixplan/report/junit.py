@@ -13,7 +13,7 @@ NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 def as_junit(judged: list[Judged], suite: str) -> bytes:
     """One test case a case of the suite; failures and what moved as text."""
-    failed = sum(one.fails for one in judged)
+    failed, suite = sum(one.fails for one in judged), _clean(suite)
     counts = {"tests": str(len(judged)), "failures": str(failed), "errors": "0"}
     root = ElementTree.Element("testsuites", {"name": "helixplan", **counts, "time": "0"})
     body = ElementTree.SubElement(root, "testsuite", {"name": suite, **counts, "skipped": "0", "time": "0"})

@@ -70,7 +70,7 @@ def difference_document(found: Difference) -> dict[str, Any]:
         "layout": [{"field": name, "before": old, "after": new} for name, old, new in found.layout],
         "metrics": [_metric(change) for change in found.metrics],
         "phases": [{"name": name, "before_s": old, "after_s": new} for name, old, new in found.phases],
-        "causes": [asdict(cause) for cause in found.causes],
+        "causes": [{"kind": kind, "said": said} for kind, said in causes(found)],
     }
 
 
