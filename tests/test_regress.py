@@ -134,8 +134,8 @@ def test_a_memory_rule_that_was_tightened_is_named(
     (place / "suite.toml").write_text(SUITE.replace('ttl = "20ms"', 'objective = "users"'))
     assert check("--update")[0] == 0
     limit = memory.memory_limit
-    for module in ("helixplan.assembly", "helixplan.cost.score", "helixplan.search.optimum", "helixplan.search.gaps"):
-        monkeypatch.setattr(f"{module}.memory_limit", lambda case: share * limit(case), raising=False)
+    for module in ("assembly", "cost.score", "search.optimum", "search.gaps", "search.infeasible"):
+        monkeypatch.setattr(f"helixplan.{module}.memory_limit", lambda case: share * limit(case))
     code, _, err = check("--fail-on", "users:0%")
     assert code == 1
     assert f"many: {verdict}: " in err

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -26,6 +29,9 @@ from helixplan.search.infeasible import find_conflict
 from helixplan.search.optimum import find_optimum
 from helixplan.search.rules import families_named, family_of
 from helixplan.version import COST_MODEL_VERSION, SCHEMA_VERSION, __version__
+
+LONGEST_START_S = 5.0
+"""Workers that take longer to start are not waited for."""
 
 _model: Callable[[str], Model] = lru_cache(maxsize=256)(load_model)
 _hardware: Callable[[str], Hardware] = lru_cache(maxsize=256)(load_hardware)
@@ -113,22 +119,38 @@ def _results(cases: list[Case], jobs: int) -> Generator[Result, None, None]:
     pool = ProcessPoolExecutor(jobs, mp_context=context)
     try:
         with _interrupts_for_the_parent_alone():
-            found = pool.map(answered, cases, chunksize=max(1, min(8, len(cases) // (4 * jobs))))
-        yield from found
+            # Workers that an interrupt met half started would say so at length.
+            arrived: set[int] = set()
+            deadline = time.monotonic() + LONGEST_START_S
+            while len(arrived) < jobs and time.monotonic() < deadline:
+                arrived.update(pool.map(_arrive, range(jobs)))
+        yield from pool.map(answered, cases, chunksize=max(1, min(8, len(cases) // (4 * jobs))))
     except BrokenProcessPool:
         raise InputError("a process that was planning cases was ended from outside; try fewer of them", field="--jobs") from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _arrive(number: int) -> int:
+    """Which worker took it; long enough that each takes one."""
+    time.sleep(0.02)
+    return os.getpid()
+
+
 @contextmanager
 def _interrupts_for_the_parent_alone() -> Iterator[None]:
-    """Processes started meanwhile never see an interrupt from the keyboard; this one sees it afterwards."""
-    if not hasattr(signal, "pthread_sigmask"):
+    """Processes started meanwhile never see an interrupt from the keyboard; this one takes it afterwards."""
+    if not hasattr(signal, "pthread_sigmask") or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # Children inherit the mask. Here another thread may still take the signal, so that it has to be put off as well.
+    waiting: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, frame: waiting.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+    for number in waiting:
+        signal.raise_signal(number)
