@@ -218,7 +218,11 @@ def test_wrong_usage_exits_2(cli: Run, arguments: tuple[str, ...]) -> None:
         (json.dumps(llama_config(intermediate_size=None)), ["intermediate_size", "LlamaForCausalLM"]),
         (json.dumps(deepseek_config(n_shared_experts=None)), ["n_shared_experts", "missing"]),
         (json.dumps(llama_config(architectures=["GptOssForCausalLM"], sliding_window=128)), ["layer_types", "missing"]),
-        (json.dumps(llama_config(quantization_config={"quant_method": "gptq"})), ["quant_method", "gptq", "--weights"]),
+        (json.dumps(llama_config(quantization_config={"quant_method": "hqq"})), ["quant_method", "hqq", "--weights"]),
+        (
+            json.dumps(llama_config(quantization_config={"quant_method": "gptq"})),
+            ["quantization_config.bits", "None", "--weights"],
+        ),
         ('{"a": 1, "a": 2}', ["'a'", "twice"]),
         ("\udcff", ["UTF-8"]),
     ],

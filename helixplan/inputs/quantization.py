@@ -109,7 +109,7 @@ def _stored(quantization: Quantization, wrong: Wrong) -> Stored:
     if method in ("fp8", "mxfp4"):
         return Stored(method, kept)
     if method in ("awq", "gptq"):
-        if quantization.bits not in (None, 4):
+        if quantization.bits != 4:
             raise wrong("quantization_config.bits", _advice(quantization.bits, (4,)))
         return Stored("int4", kept)
     if quantization.quant_algo is not None:
