@@ -184,3 +184,23 @@ def test_ranks_cover_every_head_and_expert(laid: Laid, batch: int) -> None:
     for groups in one.groups.values():
         members = [rank for group in groups for rank in group]
         assert len(members) == len(set(members))
+
+
+@settings(max_examples=60)
+@given(laid=laid_out())
+def test_the_groups_that_talk_most_are_neighbours(laid: Laid) -> None:
+    """A collective's ranks lie in a run of numbers that starts at a multiple of its length: inside a node if the run fits one."""
+    model, hardware, layout = laid
+    groups = hp.estimate(model, hardware, layout, context_tokens=1000, batch=2).groups
+    runs = {
+        "attention_exchange": layout.kvp,
+        "attention_reduce": layout.attention_group,
+        "data_gather": layout.gpus_per_stage,
+        "ffn_reduce": layout.gpus_per_stage,
+    }
+    if layout.ffn_group == layout.gpus_per_stage:
+        runs |= {"ffn_tensor": layout.tpf, "expert": layout.ffn_group}
+    for name, length in runs.items():
+        for ranks in groups[name]:
+            assert ranks == sorted(ranks)
+            assert ranks[0] // length == ranks[-1] // length, (name, ranks)
