@@ -54,14 +54,6 @@ class Frontier(Document):
         return to_json(self.model_dump(mode="json"))
 
 
-class Ratio(Document):
-    """The largest ratio of one rate, and the two points it lies between."""
-
-    ratio: Number
-    baseline: Point
-    helix: Point
-
-
 class Comparison(Document):
     """Helix's side, any family allowed, against the best of the baselines, at one context."""
 

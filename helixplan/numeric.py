@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,6 @@ Bools: TypeAlias = npt.NDArray[np.bool_]
 
 Amount: TypeAlias = Any
 """A number or an array of them, one entry a layout: formulas broadcast."""
-
-Either = TypeVar("Either", float, Floats)
 
 
 def ceil_div(a: Amount, b: Amount) -> Amount:

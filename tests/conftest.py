@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -22,6 +23,7 @@ settings.load_profile("ci")
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Main = Callable[..., tuple[int, str, str]]
+Check = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="session")
@@ -150,3 +152,48 @@ def deepseek_config(**changes: Any) -> dict[str, Any]:
         **changes,
     }
     return {key: value for key, value in config.items() if value is not None or key == "q_lora_rank"}
+
+
+SUITE = """# two questions
+[defaults]
+model = "mine.json"
+hardware = "rack.toml"
+context = "64k"
+
+[[case]]
+name = "fast"
+gpus = 8
+
+[[case]]
+name = "many"
+ttl = "20ms"
+max_gpus = 4
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with a suite, a model and a profile of one's own."""
+    (tmp_path / "suite.toml").write_text(SUITE)
+    config = llama_config(num_attention_heads=16, num_key_value_heads=8, num_hidden_layers=16, hidden_size=4096)
+    (tmp_path / "mine.json").write_text(json.dumps(config | {"intermediate_size": 16384, "vocab_size": 32000}))
+    shutil.copy(ROOT / "hardware_profiles" / "gb200-nvl72.toml", tmp_path / "rack.toml")
+    return tmp_path
+
+
+@pytest.fixture
+def check(place: Path, main: Main) -> Callable[..., tuple[int, str, str]]:
+    """``check`` of that suite, in this process; its baseline is made first."""
+    suite = [str(place / "suite.toml"), "--baseline", str(place / "baseline"), "--jobs", "1"]
+    assert main("check", *suite, "--update")[0] == 0
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        return main("check", *suite, *arguments)
+
+    return run
+
+
+def edit(file: Path, before: str, after: str) -> None:
+    text = file.read_text()
+    assert before in text
+    file.write_text(text.replace(before, after, 1))

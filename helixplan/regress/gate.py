@@ -14,7 +14,6 @@ from helixplan.regress.suites import Case
 from helixplan.units import format_seconds
 
 VERDICTS = ("REGRESSION", "MISSING", "INFEASIBLE-NOW", "FEASIBLE-NOW", "NEW", "GAIN", "DRIFT", "SAME")
-FAILING = ("REGRESSION", "MISSING", "INFEASIBLE-NOW")
 DEFAULT_TOLERANCE = 0.001
 """Of a case's own objective, where no tolerance is given."""
 
