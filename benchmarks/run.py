@@ -9,6 +9,7 @@ import platform
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ import helixplan as hp
 from helixplan.cost.case import pose
 from helixplan.inputs.workload import Request, Workload
 from helixplan.numeric import distinct_rows
+from helixplan.regress.suites import read_suite
 from helixplan.report.terminal import columns
 from helixplan.search.optimum import find_optimum
 from helixplan.search.space import build_space
@@ -100,6 +102,21 @@ def searching() -> list[tuple[str, str, str]]:
     return [*rows, ("search, 64 to 576 GPUs", f"time x {slow / fast:.1f}", growth)]
 
 
+def trusting() -> list[tuple[str, str, str]]:
+    """A plan verified on emulated ranks, and a suite of some hundred cases checked."""
+    suite = Path(__file__).parent.parent / "tests" / "suite" / "suite.toml"
+    with tempfile.TemporaryDirectory() as folder:
+        plan = Path(folder) / "plan.json"
+        plan.write_text(hp.plan("deepseek-r1", "gb200-nvl72", context_tokens=MILLION, ttl_s=0.02).to_json())
+        verified, _ = process("verify", str(plan))
+        cases = len(read_suite(suite))
+        checked, _ = process("check", str(suite), "--baseline", str(Path(folder) / "baseline"), "--update", "--jobs", "2")
+    return [
+        ("verify, 64 ranks of R1, whole process", f"{verified:.2f} s", ""),
+        (f"check, {cases} cases, 2 processes", f"{checked:.2f} s", f"{cases / checked:.0f} cases/s"),
+    ]
+
+
 def starting() -> list[tuple[str, str, str]]:
     bare = best_of(5, lambda: subprocess.run([sys.executable, "-c", "import numpy"], check=True))
     help_s, _ = process("--help")
@@ -118,7 +135,7 @@ def machine() -> str:
 
 
 def main() -> None:
-    rows = [*starting(), *scoring(), *searching()]
+    rows = [*starting(), *trusting(), *scoring(), *searching()]
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     rows.append(("this benchmark's own peak memory", f"{resident / 1e6:.0f} MB", "two copies of 32M numbers included"))
     console = Console(width=140)
