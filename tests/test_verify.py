@@ -172,7 +172,7 @@ def test_forcing_the_way_that_is_taken_changes_nothing_and_no_other_costs_less(r
         assert score_case(replace(case, ways={"ffn.reduce moe": way}), row, 72).ttl_s[0] >= free
 
 
-CASES = [(256, 8, 64), (256, 8, 256), (128, 8, 16), (128, 4, 128), (8, 2, 2), (8, 2, 8), (384, 8, 36), (12, 3, 5)]
+CASES = [(8, 2, 6), (256, 8, 64), (256, 8, 256), (128, 8, 16), (128, 4, 128), (8, 2, 2), (8, 2, 8), (384, 8, 36), (12, 3, 5)]
 
 
 @pytest.mark.parametrize(("experts", "per_token", "ep"), CASES)
@@ -194,7 +194,8 @@ def test_expected_loads_lie_within_their_bound_of_what_ranks_count(
 @pytest.mark.parametrize("way", ["dispatch one-shot", "dispatch two-shot"])
 def test_what_dispatch_sends_lies_within_its_bound(way: str, gb200: hp.Hardware) -> None:
     model = hp.load_model(deepseek_config(num_attention_heads=16, n_routed_experts=24, n_shared_experts=1))
-    for layout, batch in ((hp.Layout(2, 2, 2, 8, 4, overlap_chunks=1), 29), (hp.Layout(1, 1, 3, 4, 12), 36)):
+    layouts = (hp.Layout(2, 2, 2, 8, 4, overlap_chunks=1), hp.Layout(1, 1, 3, 4, 12), hp.Layout(2, 4, 4, 8, 4, overlap_chunks=1))
+    for layout, batch in zip(layouts, (29, 36, 5), strict=True):
         plan = hp.estimate(model, gb200, layout, context_tokens=99, batch=batch)
         plan = plan.model_copy(update={"collectives": plan.collectives | {"ffn.reduce moe": way}})
         run = Emulation(plan, scale_down(plan, case_of(plan, model, gb200), batch=batch))

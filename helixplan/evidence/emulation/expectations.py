@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from helixplan.assembly import evaluate
-from helixplan.evidence.emulation.experts import COMBINE, Tokens
+from helixplan.evidence.emulation.experts import BETWEEN, COMBINE, Tokens
 from helixplan.evidence.emulation.ledger import FLOPS, HBM, STORED, WIRE
 from helixplan.evidence.emulation.run import Emulation
 from helixplan.evidence.emulation.scaling import Scaled
@@ -23,7 +23,8 @@ from helixplan.plans import PlanPhase
 DRAWS = 100
 EXPERTS_BOUND, PAIRS_BOUND = 0.15, 0.3
 """By how much an expectation may be off the mean of draws, beside four standard errors of that mean: the experts that the hottest
-rank reads, and what is dispatched; and its token-expert pairs, whose form is meant for many, or one pair if that is more."""
+rank reads, and what is dispatched; and its token-expert pairs, whose form is meant for many, or one pair if that is more.
+Where EP does not divide the experts, by as much as padding adds: every rank is charged as if it held the most."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ def expectations(emulation: Emulation, draws: int = DRAWS, seed: int = 0) -> Ite
         if isinstance(ffn, MoE):
             told = name if len(scaled.model.ffn_kinds) > 1 else None
             counted = _drawn(emulation, ffn, layers[0], told or "", draws, seed)
-            yield from _held_against(counted, {phase.name: phase for phase in phases if phase.group == told}, told)
+            padding = ceil_div(ffn.experts, scaled.layout.ep) * scaled.layout.ep / ffn.experts - 1
+            yield from _held_against(counted, padding, {phase.name: phase for phase in phases if phase.group == told}, told)
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ def _drawn(emulation: Emulation, moe: MoE, layer: int, kind: str, draws: int, se
     half = emulation.ffn_half(ranks, layer, route)
     experts, away, back = np.zeros((draws, 4)), np.zeros(draws), np.zeros(draws)
     # A GPU of the fullest kind sends ``own`` tokens; where groups are uneven the others send fewer, and the mean is theirs too.
+    # What slices tell each other is charged by the mean of all ranks as it is.
     own = ceil_div(ceil_div(tokens, layout.dp), layout.attention_group)
     full = own * layout.gpus_per_stage / tokens
     for index in range(draws):
@@ -103,7 +106,8 @@ def _drawn(emulation: Emulation, moe: MoE, layer: int, kind: str, draws: int, se
         half.output(before)
         experts[index] = ledger.fullest("ffn.experts", kind)
         away[index] = _total(emulation, "ffn.gather", kind) / layout.gpus_per_stage * full
-        back[index] = ledger.fullest("ffn.reduce", kind)[WIRE] + _total(emulation, COMBINE, kind) / layout.gpus_per_stage * full
+        returned = _total(emulation, COMBINE, kind) * full + _total(emulation, BETWEEN, kind)
+        back[index] = ledger.fullest("ffn.reduce", kind)[WIRE] + returned / layout.gpus_per_stage
     columns = max(rank.weights[layer]["expert_in"].shape[-1] for rank in ranks if rank.plan.tpf is not None)
     return _Counted(experts, 2.0 * 3 * scaled.model.hidden * columns, away, back, half.way.startswith("dispatch"))
 
@@ -117,12 +121,12 @@ def _total(emulation: Emulation, phase: str, kind: str) -> float:
     return float(sum(entry[WIRE] for entry in emulation.ledger.counts.get((phase, kind), {}).values()))
 
 
-def _held_against(counted: _Counted, phases: dict[str, PlanPhase], group: str | None) -> Iterator[Expected]:
+def _held_against(counted: _Counted, padding: float, phases: dict[str, PlanPhase], group: str | None) -> Iterator[Expected]:
     experts = phases["ffn.experts"]
     for what, column, charged, bound, least in (
-        ("ffn.experts, bytes of weights", STORED, experts.stored_bytes, EXPERTS_BOUND, 0.0),
-        ("ffn.experts, bytes", HBM, experts.hbm_bytes, PAIRS_BOUND, 0.0),
-        ("ffn.experts, FLOPs", FLOPS, experts.flops, PAIRS_BOUND, counted.pair_flops),
+        ("ffn.experts, bytes of weights", STORED, experts.stored_bytes, max(EXPERTS_BOUND, padding), 0.0),
+        ("ffn.experts, bytes", HBM, experts.hbm_bytes, max(PAIRS_BOUND, padding), 0.0),
+        ("ffn.experts, FLOPs", FLOPS, experts.flops, max(PAIRS_BOUND, padding), counted.pair_flops),
     ):
         yield _expected(what, group, charged / experts.layers, counted.experts[:, column], bound, least)
     if counted.dispatched:

@@ -19,8 +19,9 @@ from helixplan.numeric import Floats, Ints
 Groups = Callable[[str, int], list[int]]
 """(name of a collective, rank) -> the ranks of its group, itself included."""
 Route = Callable[[Floats, int], tuple[Ints, Floats]]
-COMBINE = "ffn.reduce, combine"
-"""What dispatched tokens bring back: an expectation, so counted apart from the all-reduce of ``ffn.reduce``."""
+BETWEEN, COMBINE = "ffn.reduce, slices", "ffn.reduce, combine"
+"""What an expert's slices tell each other about dispatched pairs, and what the pairs bring back: expectations, so counted apart
+from the all-reduce of ``ffn.reduce``."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ class FfnHalf:
         """Every pair's output on its way back to its sender: slices of an expert share their pairs before, and sum them after."""
         back = Mail(self.ledger, COMBINE, self.kind)
         for members in self._distinct("ffn_tensor", self.ranks):
-            shared, halves = Mail(self.ledger, COMBINE, self.kind), Mail(self.ledger, COMBINE, self.kind)
+            shared, halves = Mail(self.ledger, BETWEEN, self.kind), Mail(self.ledger, BETWEEN, self.kind)
             for member in members:
                 pairs = sent.contents(member)
                 shared.send(member, members, (member, pairs), sum(pair.x.size for pair in pairs) * ACTIVATION_BYTES)
