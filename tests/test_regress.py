@@ -177,6 +177,15 @@ def test_a_case_that_left_the_suite_is_missing_and_a_new_one_is_new(check: Check
     assert out.startswith("3 cases: 1 MISSING, 1 NEW, 1 SAME")
 
 
+def test_a_case_that_is_left_out_keeps_its_baseline(check: Check, place: Path) -> None:
+    edit(place / "suite.toml", 'name = "many"', 'name = "many"\nmodel = "unheard-of"')
+    before = {path: path.read_bytes() for path in (place / "baseline").iterdir()}
+    code, out, err = check("--skip-unknown", "--update")
+    assert (code, out) == (0, "1 cases: 1 SAME\n")
+    assert "warning: left out: case many: 'unheard-of' is not a bundled model" in err
+    assert {path: path.read_bytes() for path in (place / "baseline").iterdir()} == before
+
+
 def test_within_its_tolerance_a_change_is_drift_and_an_improvement_a_gain(check: Check, place: Path) -> None:
     edit(place / "rack.toml", "value = 8.0e12", "value = 7.99e12")
     code, out, _ = check("--fail-on", "ttl_s:5%")

@@ -61,21 +61,23 @@ def check(
     tolerances = parse_tolerances(fail_on or [])
     processes = _jobs(jobs)
     _check_options(baseline, against, junit, update=update)
-    cases = read_suite(suite)
+    cases = asked = read_suite(suite)
     if skip_unknown:
         cases = placeable(cases, lambda error: show.note(f"warning: left out: {error}"))
+    left_out = {case.name for case in asked} - {case.name for case in cases}
     known: dict[str, Result] = {}
     if against is not None:
         known = _recomputed(against, suite, processes)
     elif baseline is not None and not (update and not any(baseline.glob("*.json"))):
         known = read_baseline(baseline)
+    known = {name: result for name, result in known.items() if name not in left_out}
     with counted_while("planning", len(cases)) as done:
         results = run(cases, processes, done)
     judged = judge(cases, results, known, tolerances, posed, solver_proof=solver_proof)
     if update and baseline is not None:
         # The answers are the new baseline, so that only what the suite itself asks can fail.
         judged = [replace(one, failures=[]) for one in judged]
-        _update(baseline, results)
+        _update(baseline, results, left_out)
     _report(judged, suite, junit, output_format)
     failures = [sentence for one in judged for sentence in one.sentences]
     if failures:
@@ -114,11 +116,12 @@ def _recomputed(revision: str, suite: Path, jobs: int) -> dict[str, Result]:
         return read_baseline(Path(folder) / "baseline")
 
 
-def _update(folder: Path, results: list[Result]) -> None:
-    """All files that change, or none."""
+def _update(folder: Path, results: list[Result], left_out: set[str]) -> None:
+    """All files that change, or none. Cases that were left out keep theirs."""
     from helixplan.regress.results import to_write
 
     written, removed = to_write(folder, results)
+    removed = [path for path in removed if path.stem not in left_out]
     replace_all(folder, written, removed, option="--baseline")
     left = len(results) - len(written)
     show.note(f"baseline {folder}: {len(written)} written, {len(removed)} removed, {left} left as they were")
