@@ -249,7 +249,10 @@ def plan_workload(case: Case, request: Request | None) -> PlanWorkload:
     work, precision = case.workload, case.precision
     dtypes = {part: precision.of(part) for part in ("attention", "dense", "experts", "shared", "router")}
     used = {dtype for part, dtype in dtypes.items() if part in _components(case)}
-    math = {case.machine.attention_math(attention) for _, attention, _ in case.model.attention_kinds}
+    kinds = [attention for _, attention, _ in case.model.attention_kinds]
+    # A state's arithmetic is bf16 whatever is asked; it speaks only for a model that has nothing else.
+    told = [attention for attention in kinds if not isinstance(attention, RecurrentAttention)] or kinds
+    math = {case.machine.attention_math(attention) for attention in told}
     return PlanWorkload(
         context_tokens=work.context_tokens,
         weight_dtype=used.pop() if len(used) == 1 else "mixed",
