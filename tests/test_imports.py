@@ -37,6 +37,7 @@ ORDER = [
     "cost.ffn",
     "cost.step",
     "cost.score",
+    "rule",
     "search.rules",
     "search.space",
     "search.gaps",
