@@ -56,8 +56,7 @@ def test_whatever_is_planned_for_an_engine_runs_on_it(
 ) -> None:
     try:
         plan = hp.plan(model, hardware, context_tokens=context, engine=engine, **request)
-    except hp.InfeasibleError as error:
-        assert error.conflict
+    except hp.InfeasibleError:
         return
     assert RUNS[engine](model, hardware, plan.layout.layout, plan.workload.kv_dtype)
     assert (plan.layout.exchange, plan.layout.overlap) == ("latent", "none")
@@ -148,9 +147,8 @@ def test_gathered_queries_and_reduce_scattered_outputs_of_gqa_by_hand() -> None:
     assert found["attention.exchange"].wire_bytes == queries + told + outputs == 4896
     assert found["attention.merge"].hbm_bytes == 3 * 8 * (64 * 2 + 4 * 4 + 64 * 2)  # read, 4 statistics a head, written
     assert found["attention.qkv"].flops == 2 * 3 * 512 * (2 + 2) * 64  # 2 query heads, a key and a value
-    assert (
-        found["attention.core"].flops == phases(in_way(case, EXCHANGE_WAYS[0]), hp.Layout(4, 1, 4, 1), 3)["attention.core"].flops
-    )
+    paper = phases(in_way(case, EXCHANGE_WAYS[0]), hp.Layout(4, 1, 4, 1), 3)
+    assert found["attention.core"].flops == paper["attention.core"].flops
 
 
 def test_gathered_latent_queries_by_hand() -> None:
@@ -283,8 +281,8 @@ def test_queries_that_nobody_projects_are_missed(gb200: hp.Hardware) -> None:
 
 
 def test_each_limit_is_lifted_alone_and_the_dearest_stands_first(gb200: hp.Hardware) -> None:
-    model = hp.load_model("gpt-oss-120b")
-    request = {"context_tokens": 1_000_000, "ttl_s": 0.01}
+    model = hp.load_model("llama-3.1-405b")
+    request = {"context_tokens": 500_000, "ttl_s": 0.02}
     plan = hp.plan(model, gb200, engine="vllm", **request)  # type: ignore[arg-type]
     without = hp.plan(model, gb200, **request)  # type: ignore[arg-type]
     told = plan.engine
@@ -295,13 +293,14 @@ def test_each_limit_is_lifted_alone_and_the_dearest_stands_first(gb200: hp.Hardw
     assert without.proof is not None
     share = 1 - plan.proof.objective / without.proof.objective
     assert told.cost_of_limits == pytest.approx(share)
-    assert share > 0.001
+    assert share > 0.05
+    assert told.limits[0].name == "vllm-dp-needs-experts"
     gains = [limit.gain for limit in told.limits]
     assert gains == sorted(gains, reverse=True)
     assert all(-1e-9 <= gain <= share + 1e-9 for gain in gains)
-    case = posed(model, gb200, Workload(1_000_000, engine="vllm"))
+    case = posed(model, gb200, Workload(500_000, engine="vllm"))
     for limit in limits_of(ENGINES["vllm"], case):
-        again = find_optimum(limit.without, Request(ttl_s=0.01))
+        again = find_optimum(limit.without, Request(ttl_s=0.02))
         assert again is not None
         entry = next(one for one in told.limits if one.name == limit.name)
         assert entry.objective == again.proof.objective
@@ -310,7 +309,7 @@ def test_each_limit_is_lifted_alone_and_the_dearest_stands_first(gb200: hp.Hardw
 
 
 def test_limits_that_cost_nothing_are_not_looked_into(llama: hp.Model, gb200: hp.Hardware) -> None:
-    plan = hp.plan(llama, gb200, context_tokens=1_000_000, ttl_s=0.02, max_gpus=8, engine="sglang")
+    plan = hp.plan(llama, gb200, context_tokens=500_000, ttl_s=0.02, engine="sglang")
     assert plan.engine is not None
     assert plan.engine.cost_of_limits == pytest.approx(0.0, abs=1e-9)
     assert plan.engine.limits == []
@@ -372,9 +371,9 @@ def test_a_plan_for_an_engine_is_read_and_verified(main: Main, tmp_path: Path) -
     data = json.loads(file.read_text())
     data["engine"]["limits"][0]["gain"] += 0.1
     file.write_text(json.dumps(data))
-    code, out, _ = main("verify", str(file))
+    code, _, err = main("verify", str(file))
     assert code == 1
-    assert "engine.limits[0].gain" in out
+    assert "engine.limits[0].gain is" in err
     data["workload"]["overlap"] = "hop-b"
     file.write_text(json.dumps(data))
     code, _, err = main("verify", str(file))

@@ -100,7 +100,7 @@ MODELLING: dict[str, Any] = {
         str, typer.Option(autocompletion=one_of("EXCHANGES"), help="What MLA ranks exchange: auto, latent, value.")
     ],
     "engine": Annotated[
-        str, typer.Option(autocompletion=one_of("ENGINES"), help="Plan for what it runs: none, trtllm, vllm, sglang.")
+        str, typer.Option(autocompletion=one_of("ENGINES"), help="The engine to plan for: none, trtllm, vllm, sglang.")
     ],
     "memory_utilization": Annotated[str, typer.Option(help="Share of a GPU's memory that may be used.")],
     "kv_block": Annotated[str, typer.Option(help="Tokens of KV that go to a KVP rank at a time.")],
