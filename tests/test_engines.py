@@ -147,6 +147,12 @@ def test_gathered_queries_and_reduce_scattered_outputs_of_gqa_by_hand() -> None:
     assert found["attention.exchange"].wire_bytes == queries + told + outputs == 4896
     assert found["attention.merge"].hbm_bytes == 3 * 8 * (64 * 2 + 4 * 4 + 64 * 2)  # read, 4 statistics a head, written
     assert found["attention.qkv"].flops == 2 * 3 * 512 * (2 + 2) * 64  # 2 query heads, a key and a value
+    gather, link = hardware.kernels.all_gather, hardware.interconnect.domain_bytes_per_s
+    assert gather.growth == "log2"
+    fixed = 1e-6 * (gather.floor_us + gather.growth_us * 2)
+    ramps = sum(1e-6 * gather.ramp_us * wire / (wire + gather.ramp_bytes) for wire in (queries, told, outputs))
+    seconds = 3 * fixed + ramps + 4896 / (gather.link_efficiency * link)
+    assert found["attention.exchange"].seconds == pytest.approx(seconds, rel=1e-12)
     paper = phases(in_way(case, EXCHANGE_WAYS[0]), hp.Layout(4, 1, 4, 1), 3)
     assert found["attention.core"].flops == paper["attention.core"].flops
 
@@ -333,6 +339,18 @@ def test_what_limits_cost_in_words(share: float | None, gain: float, said: str, 
     changed: PlanEngine = told.model_copy(update={"cost_of_limits": share, "limits": limits})
     lines = wording.engine(plan.model_copy(update={"engine": changed}))
     assert any(line.startswith(said) for _, line in lines)
+
+
+def test_layouts_that_an_engine_may_not_run_yet_are_warned_of(gb200: hp.Hardware) -> None:
+    def warned(engine: str, model: str, layout: hp.Layout) -> bool:
+        plan = hp.estimate(model, gb200, layout, context_tokens=10_000, batch=2, engine=engine)
+        return any(ENGINES[engine].title in said for said in plan.warnings)
+
+    assert warned("vllm", "gpt-oss-120b", hp.Layout(2, 8, 16, 1))
+    assert not warned("vllm", "gpt-oss-120b", hp.Layout(1, 8, 8, 1))
+    assert not warned("vllm", "llama-3.1-405b", hp.Layout(2, 8, 16, 1))
+    assert warned("trtllm", "llama-3.1-405b", hp.Layout(2, 8, 16, 1))
+    assert not warned("trtllm", "deepseek-r1", hp.Layout(8, 1, 8, 1))
 
 
 def test_an_engine_that_cannot_run_what_was_asked_says_which_rule_and_what_helps(gb200: hp.Hardware) -> None:
