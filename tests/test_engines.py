@@ -38,6 +38,13 @@ engines = pytest.mark.parametrize("engine", sorted(ENGINES))
 
 
 @engines
+def test_an_engine_says_what_its_exchange_sends_beyond_the_papers(engine: str) -> None:
+    own = ENGINES[engine].communication
+    as_the_paper = EXCHANGE_WAYS[0] in own.exchange_ways and own.statistics == PAPER.statistics
+    assert (ENGINES[engine].dearer is None) == as_the_paper
+
+
+@engines
 @settings(max_examples=12)
 @given(model=models(), hopper=st.booleans(), kv_dtype=st.sampled_from(["bf16", "fp8", "int4"]))
 def test_rules_are_the_engines_own_checks_on_every_layout(engine: str, model: hp.Model, hopper: bool, kv_dtype: str) -> None:

@@ -40,5 +40,4 @@ VLLM = Engine(
             "(vllm-project/vllm 47541): try your version first",
         ),
     ),
-    spoken="gathers queries and log-sum-exps and reduce-scatters outputs (ag_rs), or sends outputs all-to-all (a2a)",
 )
