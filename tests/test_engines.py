@@ -436,6 +436,8 @@ def test_frontiers_comparisons_and_suites_are_of_what_the_engine_runs(main: Main
     for point in json.loads(out)["points"]:
         sizes = {name: point["layout"][name] for name in ("kvp", "tpa", "tpf", "ep", "dp", "pp")}
         assert RUNS["vllm"](model, hardware, hp.Layout(**sizes), "fp8")
+    code, out, _ = main("frontier", *ASKED, "--max-gpus", "8", "--engine", "vllm", "--format", "markdown")
+    assert "as vLLM runs it" in out
     assert main("compare", *ASKED, "--max-gpus", "16", "--engine", "vllm")[0] == 0
     suite = tmp_path / "suite.toml"
     suite.write_text('[[case]]\nname = "one"\nmodel = "qwen3-32b"\nhardware = "b200-hgx"\ncontext = "64k"\nengine = "vllm"\n')
