@@ -43,8 +43,9 @@ from helixplan.plans import (
     PlanWorkload,
     Relaxation,
 )
+from helixplan.rule import broken_rules
 from helixplan.search.optimum import Proof
-from helixplan.search.rules import FAMILIES, MEMORY, TTL, broken_rules, budget_rule, families_named, family_of
+from helixplan.search.rules import FAMILIES, MEMORY, TTL, budget_rule, families_named, family_of
 from helixplan.version import COST_MODEL_VERSION, SCHEMA_VERSION, __version__
 
 
@@ -166,7 +167,7 @@ def make_plan(
     found = evaluate(case, layout, batch)
     broken = None
     if proof is None:
-        broken = [rule.name for rule in broken_rules(case, found.layout, FAMILIES["helix"])]
+        broken = [rule.name for rule in broken_rules(FAMILIES["helix"].rules, case, found.layout)]
         broken += [] if found.memory.fits else [MEMORY]
     ranks = _ranks(case, found.layout, batch)
     return Plan(

@@ -14,17 +14,8 @@ from helixplan.errors import Conflict
 from helixplan.inputs.workload import MAX_GPUS, PINS, Request
 from helixplan.layout import Layouts
 from helixplan.numeric import Bools, Floats, Ints, blocks
-from helixplan.search.rules import (
-    BATCH,
-    DOMAIN,
-    MEMORY,
-    TTL,
-    AttentionRule,
-    FfnRule,
-    Rule,
-    budget_rule,
-    families_named,
-)
+from helixplan.rule import AttentionRule, FfnRule, Rule
+from helixplan.search.rules import BATCH, DOMAIN, MEMORY, TTL, budget_rule, families_named
 from helixplan.search.solver import smallest_conflict
 from helixplan.search.space import (
     ATTENTION_PINS,

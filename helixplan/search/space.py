@@ -11,7 +11,8 @@ from helixplan.cost.case import Case
 from helixplan.inputs.workload import PINS, Request
 from helixplan.layout import AUTO, EXCHANGE_CODES, LATENT, VALUE, Layouts, whole_heads
 from helixplan.numeric import Bools, Ints
-from helixplan.search.rules import AttentionRule, Family, FfnRule, families_named, kept
+from helixplan.rule import AttentionRule, FfnRule, kept
+from helixplan.search.rules import Family, families_named
 
 ATTENTION_PINS = ("kvp", "tpa", "dp", "pp")
 FFN_PINS = ("tpf", "ep")
