@@ -111,5 +111,7 @@ SGLANG = Spelling(
     kv_dtypes_read=_KV_READ,
     settings=_settings,
     launch=_launch,
+    block="page-size",
+    model_option="--model-path",
     let_be=frozenset({"max-queued-requests", "moe-dense-tp-size", "enable-dp-lm-head", "attn-dp-size"}),
 )

@@ -84,6 +84,12 @@ class Spelling:
     """What else it calls them."""
     settings: Callable[[Plan, Case], Settings]
     launch: Callable[[Reader, Model], Launch]
+    block: str
+    """The setting that says how many tokens a cache block has."""
+    model_option: str
+    """Before the model, in a Dynamo worker's words."""
+    file_wins: bool = False
+    """Whether a file of settings overrides the command line, or the other way round."""
     let_be: frozenset[str] = frozenset()
     """Real settings that look like others here."""
     dashes: str = "--"
@@ -164,6 +170,13 @@ class Reader:
             before = self._said[flag.name]
             raise InputError(f"is {shown(checked)}, but {before} said {shown(self.given[flag.name])} before", field=said)
         self.given[flag.name], self._said[flag.name] = checked, said
+
+    def over(self, other: Reader) -> Reader:
+        """Both, and this one's where they differ."""
+        both = Reader(self.spelling)
+        both.given, both._said = {**other.given, **self.given}, {**other._said, **self._said}
+        both.ignored = [*other.ignored, *self.ignored]
+        return both
 
     def said(self, name: str) -> str:
         """A setting as the user spelled it, or as the engine does."""
@@ -250,9 +263,9 @@ def read_words(spelling: Spelling, words: Iterable[str], substitute: Substitute)
     return reader
 
 
-def read_keys(spelling: Spelling, keys: Mapping[str, object], reader: Reader | None = None) -> Reader:
+def read_keys(spelling: Spelling, keys: Mapping[str, object]) -> Reader:
     """Settings of a file's keys, nested ones joined by dots."""
-    reader = reader or Reader(spelling)
+    reader = Reader(spelling)
     for name, value in keys.items():
         flag = spelling.find(name)
         if flag is None:

@@ -123,5 +123,8 @@ TRTLLM = Spelling(
     kv_dtypes_read=_KV_READ,
     settings=_settings,
     launch=_launch,
+    block="kv_cache_config.tokens_per_block",
+    model_option="--model-path",
+    file_wins=True,
     dashes="",
 )

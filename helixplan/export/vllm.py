@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from math import lcm
 
-from helixplan.cost.case import Case
+from helixplan.cost.case import ALL_TO_ALL, GATHERED_ALL_TO_ALL, GATHERED_REDUCE_SCATTER, Case
 from helixplan.export.spelling import Flag, Launch, Reader, Settings, Spelling, count, tokens
 from helixplan.inputs.model import Model
 from helixplan.inputs.workload import MAX_BATCH
@@ -20,7 +20,7 @@ from helixplan.plans import Plan
 
 BLOCK = 64
 """Tokens of a cache block: every MLA and GQA backend of CUDA takes it."""
-WAYS = {"all-to-all": ("a2a", True), "gathered queries, all-to-all": ("a2a", False), "gathered queries, reduce-scatter": ("ag_rs", False)}
+WAYS = {ALL_TO_ALL: ("a2a", True), GATHERED_ALL_TO_ALL: ("a2a", False), GATHERED_REDUCE_SCATTER: ("ag_rs", False)}
 """The exchange of a plan's collectives, as communication backend and whether queries are replicated."""
 
 
@@ -48,7 +48,7 @@ def _settings(plan: Plan, case: Case) -> Settings:
 
 def exchange_of(plan: Plan) -> tuple[str, bool]:
     """Backend and query replication of a plan's exchange."""
-    return WAYS[plan.collectives.get("attention.exchange", "all-to-all")]
+    return WAYS[plan.collectives.get("attention.exchange", ALL_TO_ALL)]
 
 
 def way_of(backend: object, replicated: object) -> str:
@@ -108,5 +108,7 @@ VLLM = Spelling(
     kv_dtypes_read=_KV_READ,
     settings=_settings,
     launch=_launch,
+    block="block-size",
+    model_option="--model",
     let_be=frozenset({"data-parallel-size-local", "data-parallel-start-rank", "max-num-batched-tokens", "max-num-partial-prefills"}),
 )
