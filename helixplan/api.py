@@ -10,15 +10,16 @@ from typing import TypedDict, Unpack
 import numpy as np
 
 from helixplan.assembly import evaluate, make_plan, relaxation
-from helixplan.cost.case import Case, pose
+from helixplan.cost.case import Case
 from helixplan.cost.score import Scores, score_case
 from helixplan.curves import Comparison, Comparisons, Frontier, Point
+from helixplan.engines import engine_of, posed
 from helixplan.errors import Conflict, InfeasibleError, InputError
 from helixplan.inputs.hardware import Hardware, load_hardware
 from helixplan.inputs.huggingface import load_model
 from helixplan.inputs.model import Model
 from helixplan.inputs.workload import MAX_BATCH, Request, Workload, choice, whole
-from helixplan.layout import Layout, Layouts, check_structure, whole_heads
+from helixplan.layout import VALUE, Layout, Layouts, check_structure, whole_heads
 from helixplan.numeric import Ints
 from helixplan.plans import Plan, Relaxation
 from helixplan.search.comparison import BASELINES
@@ -73,7 +74,7 @@ def plan(
 def _posed(model: Model | str | Path, hardware: Hardware | str | Path, work: Workload) -> Case:
     """The case; names and paths are loaded first."""
     model = model if isinstance(model, Model) else load_model(model)
-    return pose(model, hardware if isinstance(hardware, Hardware) else load_hardware(hardware), work)
+    return posed(model, hardware if isinstance(hardware, Hardware) else load_hardware(hardware), work)
 
 
 def plan_case(case: Case, request: Request) -> Plan:
@@ -242,7 +243,7 @@ def score(
 
 def check_layouts(case: Case, layouts: Layouts) -> None:
     """Raises InputError about the first layout that cannot be priced: by its structure, its size or its chunks."""
-    model, wires, overlap = case.model, case.hardware.interconnect, case.workload.overlap
+    model, wires = case.model, case.hardware.interconnect
     stage = layouts.kvp * layouts.tpa * layouts.dp
     sound = whole_heads(model, layouts.kvp, layouts.tpa) & (stage % (layouts.tpf * layouts.ep) == 0)
     sound &= layouts.pp <= model.layers
@@ -254,7 +255,14 @@ def check_layouts(case: Case, layouts: Layouts) -> None:
             "and its profile names no scale-out link to price them with",
             field="layout",
         )
-    if overlap == "none" and np.any(layouts.overlap_chunks > 1):
-        raise InputError(
-            f"got {np.max(layouts.overlap_chunks)} with overlap none; leave out one of the two", field="overlap_chunks"
-        )
+    _check_exchange(case, layouts)
+
+
+def _check_exchange(case: Case, layouts: Layouts) -> None:
+    """Raises InputError where a layout overlaps or exchanges what the workload or its engine does not."""
+    engine = engine_of(case)
+    if case.overlap == "none" and np.any(layouts.overlap_chunks > 1):
+        by = "overlap none" if engine is None else f"{engine.title}, which does not overlap the exchange"
+        raise InputError(f"got {np.max(layouts.overlap_chunks)} with {by}; leave out one of the two", field="overlap_chunks")
+    if engine is not None and not case.communication.exchanges_values and np.any(layouts.exchange == VALUE):
+        raise InputError(f"got 'value', but {engine.title} exchanges latents alone", field="layout.exchange")

@@ -45,7 +45,7 @@ from helixplan.plans import (
 )
 from helixplan.rule import broken_rules
 from helixplan.search.optimum import Proof
-from helixplan.search.rules import FAMILIES, MEMORY, TTL, budget_rule, families_named, family_of
+from helixplan.search.rules import FAMILIES, MEMORY, TTL, budget_rule, family_of, rules_asked_for, rules_in_force
 from helixplan.version import COST_MODEL_VERSION, SCHEMA_VERSION, __version__
 
 
@@ -167,7 +167,7 @@ def make_plan(
     found = evaluate(case, layout, batch)
     broken = None
     if proof is None:
-        broken = [rule.name for rule in broken_rules(FAMILIES["helix"].rules, case, found.layout)]
+        broken = [rule.name for rule in broken_rules(rules_in_force(case, FAMILIES["helix"]), case, found.layout)]
         broken += [] if found.memory.fits else [MEMORY]
     ranks = _ranks(case, found.layout, batch)
     return Plan(
@@ -180,7 +180,7 @@ def make_plan(
         layout=_layout_found(case, found, request),
         cost=found.cost,
         memory=found.memory,
-        proof=None if proof is None or request is None else _plan_proof(proof, request),
+        proof=None if proof is None or request is None else _plan_proof(case, proof, request),
         broken_rules=broken,
         alternatives=None if alternatives is None else [_alternative(case, one, size, request) for one, size in alternatives],
         warnings=warnings_of(case),
@@ -284,8 +284,8 @@ def _components(case: Case) -> set[str]:
     return parts
 
 
-def _plan_proof(proof: Proof, request: Request) -> PlanProof:
-    rules = list(dict.fromkeys(rule.name for family in families_named(request.family) for rule in family.rules))
+def _plan_proof(case: Case, proof: Proof, request: Request) -> PlanProof:
+    rules = [rule.name for rule in rules_asked_for(case, request)]
     rules += [MEMORY, budget_rule(request)] + ([TTL] if request.ttl_s is not None else [])
     return PlanProof(**vars(proof), rules=rules)
 

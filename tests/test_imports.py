@@ -35,6 +35,7 @@ ORDER = [
     "cost.experts",
     "cost.memory",
     "cost.ffn",
+    "cost.exchange",
     "cost.step",
     "cost.score",
     "rule",

@@ -33,7 +33,7 @@ def plan(
     """Find the best layout for a model on a system, with the proof that no allowed one is better."""
     from helixplan.api import plan_case
     from helixplan.assembly import warnings_of
-    from helixplan.cost.case import pose
+    from helixplan.engines import posed
     from helixplan.inputs.hardware import load_hardware
     from helixplan.inputs.huggingface import load_model
     from helixplan.inputs.workload import Workload
@@ -42,7 +42,7 @@ def plan(
         check_writable(output, force=force)
     asked = spelled.request(given, objective)
     work = Workload(spelled.context_tokens(given), **spelled.modelling(given))
-    case = pose(load_model(model), load_hardware(hardware), work)
+    case = posed(load_model(model), load_hardware(hardware), work)
     show.warnings(warnings_of(case))
     try:
         with shown_while("planning"):

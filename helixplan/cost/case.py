@@ -108,6 +108,8 @@ class Case:
     detailed: bool = True
     """As a ``Machine``'s."""
     communication: Communication = PAPER
+    lifted: frozenset[str] = frozenset()
+    """Names of the engine's rules that need not be kept: what would be without them."""
     ways: Mapping[str, str] = field(default_factory=dict, hash=False)
     """How collectives run where it is not the cheapest way that is wanted: by phase, and for the FFN's its layer group too."""
 

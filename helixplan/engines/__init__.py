@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from helixplan.cost.case import Case, pose
+from dataclasses import replace
+
+from helixplan.cost.case import PAPER, Case, pose
 from helixplan.engines.engine import Engine
 from helixplan.engines.sglang import SGLANG
 from helixplan.engines.trtllm import TRTLLM
@@ -20,6 +22,11 @@ assert {"none", *ENGINES} == {*NAMES}
 def engine_of(case: Case) -> Engine | None:
     """The engine that the workload names, if any."""
     return ENGINES.get(case.workload.engine or "none")
+
+
+def free(case: Case) -> Case:
+    """The same case without an engine: Helix's rules and the paper's communication."""
+    return replace(case, workload=replace(case.workload, engine=None), communication=PAPER)
 
 
 def posed(model: Model, hardware: Hardware, workload: Workload) -> Case:

@@ -24,7 +24,7 @@ TRTLLM = Engine(
         heads_divide("trtllm-heads-divide", "tensor_parallel_size x context_parallel_size ranks get as many heads each"),
         AttentionRule(
             "trtllm-dp-needs-tpa-1",
-            "DP > 1 needs TPA 1: with enable_attention_dp the tensor_parallel_size is DP, and an attention group has KVP ranks alone",
+            "DP > 1 needs TPA 1: under enable_attention_dp tensor_parallel_size is DP, and only KVP is left for a group",
             lambda case, a: (a.dp == 1) | (a.tpa == 1),
         ),
         AttentionRule(

@@ -13,7 +13,7 @@ from helixplan.plans import Plan
 from helixplan.replay import request_of
 from helixplan.rule import broken_rules
 from helixplan.search.optimum import find_optimum
-from helixplan.search.rules import FAMILIES
+from helixplan.search.rules import FAMILIES, rules_in_force
 from helixplan.version import COST_MODEL_VERSION
 
 ROUNDING = 1e-9
@@ -36,7 +36,8 @@ def structural(plan: Plan, case: Case) -> list[str]:
     family = FAMILIES.get(plan.layout.family)
     if family is None:
         return [f"layout.family is {plan.layout.family!r}, which no search gives"]
-    broken = [f"layout breaks {rule.name}: {rule.reason}" for rule in broken_rules(family.rules, case, layout)]
+    rules = rules_in_force(case, family)
+    broken = [f"layout breaks {rule.name}: {rule.reason}" for rule in broken_rules(rules, case, layout)]
     if family.ffn_on_tpa and layout.ffn_group != layout.tpa:
         broken.append(f"layout.tpf x ep is {layout.ffn_group}, but in {family.name} the FFN runs on TPA's {layout.tpa} GPUs")
     return broken

@@ -9,6 +9,7 @@ from decimal import ROUND_CEILING, Context
 
 from helixplan.cost.case import Case
 from helixplan.cost.step import attention_part, ffn_part
+from helixplan.engines import engine_of, free
 from helixplan.inputs.workload import BYTES_PER_ELEMENT, Request
 from helixplan.layout import Layout, Layouts
 from helixplan.search.infeasible import wider_sizes
@@ -62,9 +63,17 @@ def _nearby(case: Case, request: Request, members: list[str]) -> Iterator[tuple[
         if context is not None:
             shorter = replace(case, workload=replace(case.workload, context_tokens=context))
             yield f"--context {format_context(context)}", shorter, request
+    yield from _without_engine(case, request, members)
     family_rules = {rule.name for family in families_named(request.family) for rule in family.rules}
     if request.family != "any" and family_rules & {*members}:
         yield "--family any", case, replace(request, family="any")
+
+
+def _without_engine(case: Case, request: Request, members: list[str]) -> Iterator[tuple[str, Case, Request]]:
+    """Any engine's layouts, where its rules clash or its communication may cost the time."""
+    engine = engine_of(case)
+    if engine is not None and {TTL, *(rule.name for rule in engine.rules)} & {*members}:
+        yield "--engine none", free(case), request
 
 
 def _slower(case: Case, request: Request) -> Iterator[tuple[str, Case, Request]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from helixplan.cost.case import Case
+from helixplan.engines import engine_of
 from helixplan.inputs.workload import Request
 from helixplan.layout import Layout
 from helixplan.rule import AttentionRule, FfnRule, Rule, broken_rules, stage_of
@@ -94,6 +95,18 @@ def budget_rule(request: Request) -> str:
 def families_named(name: str) -> list[Family]:
     """The families a request's ``family`` stands for."""
     return list(FAMILIES.values()) if name == "any" else [FAMILIES[name]]
+
+
+def rules_in_force(case: Case, family: Family) -> tuple[Rule, ...]:
+    """A family's rules and those of the engine that the case is posed for, but for those lifted."""
+    engine = engine_of(case)
+    return tuple(rule for rule in (*family.rules, *(engine.rules if engine else ())) if rule.name not in case.lifted)
+
+
+def rules_asked_for(case: Case, request: Request) -> list[Rule]:
+    """The rules in force of every family that a request stands for, each once."""
+    every = [rule for family in families_named(request.family) for rule in rules_in_force(case, family)]
+    return list({rule.name: rule for rule in every}.values())
 
 
 def family_of(case: Case, layout: Layout) -> Family | None:
