@@ -26,6 +26,7 @@ from helixplan.search.comparison import BASELINES
 from helixplan.search.comparison import compare as find_comparison
 from helixplan.search.frontier import Found, find_frontier, joint
 from helixplan.search.infeasible import find_conflict
+from helixplan.search.limits import cost_of_limits
 from helixplan.search.optimum import find_optimum
 from helixplan.search.relief import find_relief
 from helixplan.search.rules import FAMILIES, families_named
@@ -83,7 +84,8 @@ def plan_case(case: Case, request: Request) -> Plan:
     if optimum is None:
         conflict = find_conflict(case, request)
         raise InfeasibleError(conflict, _relaxations(case, request, [member.rule for member in conflict]))
-    return make_plan(case, optimum.layout, optimum.batch, request, optimum.proof, optimum.alternatives)
+    limits = cost_of_limits(case, request, optimum)
+    return make_plan(case, optimum.layout, optimum.batch, request, optimum.proof, optimum.alternatives, limits)
 
 
 def frontier(

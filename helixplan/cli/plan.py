@@ -43,7 +43,8 @@ def plan(
     asked = spelled.request(given, objective)
     work = Workload(spelled.context_tokens(given), **spelled.modelling(given))
     case = posed(load_model(model), load_hardware(hardware), work)
-    show.warnings(warnings_of(case))
+    told = warnings_of(case)
+    show.warnings(told)
     try:
         with shown_while("planning"):
             found = plan_case(case, asked)
@@ -52,6 +53,7 @@ def plan(
         raise typer.Exit(3) from None
     if output is not None:
         write_atomically(output, found.to_json(), force=force)
+    show.warnings([said for said in found.warnings if said not in told])
     show.plan(found, output_format)
     if output is not None:
         show.note(f"wrote {output}")

@@ -12,6 +12,7 @@ from helixplan.layout import Layout, check_structure
 from helixplan.plans import Plan
 from helixplan.replay import request_of
 from helixplan.rule import broken_rules
+from helixplan.search.limits import cost_of_limits
 from helixplan.search.optimum import find_optimum
 from helixplan.search.rules import FAMILIES, rules_in_force
 from helixplan.version import COST_MODEL_VERSION
@@ -55,7 +56,8 @@ def rescored(plan: Plan, case: Case) -> Iterator[str]:
         if optimum is None:
             yield "proof: a new search finds no layout that keeps the request"
             return
-        due = make_plan(case, layout, batch, request, optimum.proof, optimum.alternatives)
+        limits = cost_of_limits(case, request, optimum)
+        due = make_plan(case, layout, batch, request, optimum.proof, optimum.alternatives, limits)
         best: Layout = make_plan(case, optimum.layout, optimum.batch, request).layout.layout
         if (best, optimum.batch) != (layout, batch):
             yield f"layout: {layout} with batch {batch}, but a new search finds {best} with batch {optimum.batch}"

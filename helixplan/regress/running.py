@@ -14,9 +14,9 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from functools import lru_cache
 
-from helixplan import engines
 from helixplan.assembly import evaluate, plan_layout
 from helixplan.cost.case import Case as Posed
+from helixplan.engines import posed as posed_for_its_engine
 from helixplan.errors import InputError
 from helixplan.inputs.hardware import Hardware, load_hardware
 from helixplan.inputs.huggingface import load_model
@@ -46,7 +46,7 @@ def posed(case: Case) -> Posed:
         given = case.hardware
         hardware = _hardware(case.hardware_path)
         given = None
-        return engines.posed(model, hardware, case.workload)
+        return posed_for_its_engine(model, hardware, case.workload)
     except InputError as error:
         file = given if error.file else None
         field = ": ".join(part for part in (f"case {case.name}", error.field) if part)
