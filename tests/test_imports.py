@@ -91,6 +91,17 @@ ORDER = [
     "evidence.coverage",
     "evidence.rescore",
     "evidence.verify",
+    "export.spelling",
+    "export.memory",
+    "export.vllm",
+    "export.sglang",
+    "export.trtllm",
+    "export.spellings",
+    "export.shell",
+    "export.yamls",
+    "export.dynamo",
+    "export.launch",
+    "export.files",
     "regress.metrics",
     "regress.results",
     "regress.suites",
@@ -99,6 +110,8 @@ ORDER = [
     "regress.gate",
     "regress.revisions",
     "api",
+    "nearest",
+    "advice",
     "report.wording",
     "report.curves",
     "report.pictures",
@@ -109,6 +122,7 @@ ORDER = [
     "report.layout_map",
     "report.drawing",
     "report.regression",
+    "report.advice",
     "report.junit",
     "report.github",
     "cli.options",
@@ -121,6 +135,7 @@ ORDER = [
     "cli.verify",
     "cli.draw",
     "cli.diff",
+    "cli.export",
     "cli.check",
     "cli.estimate",
     "cli.frontier",
@@ -162,7 +177,7 @@ def imported(tree: ast.Module) -> set[str]:
 
 
 def test_every_module_has_its_place() -> None:
-    packages = {"__init__", "inputs", "cost", "search", "evidence", "evidence.emulation", "regress", "report"}
+    packages = {"__init__", "inputs", "cost", "search", "evidence", "evidence.emulation", "export", "regress", "report"}
     assert set(modules()) - packages == {*ORDER}
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
+import shlex
 from dataclasses import dataclass, replace
 
 from helixplan.assembly import make_plan
-from helixplan.cost.case import Case
+from helixplan.cost.case import PAPER, Case
 from helixplan.engines import ENGINES
 from helixplan.engines.engine import broken
 from helixplan.errors import NotExpressibleError
@@ -15,8 +15,8 @@ from helixplan.export import dynamo
 from helixplan.export.spelling import Settings, Spelling, as_words
 from helixplan.export.spellings import SPELLINGS
 from helixplan.export.yamls import nested, written
-from helixplan.inputs.catalog import find_model
-from helixplan.inputs.validation import read_text
+from helixplan.inputs.catalog import bundled_models
+from helixplan.inputs.validation import parse_json, read_text
 from helixplan.layout import Layout
 from helixplan.plans import Plan
 from helixplan.units import format_context, format_seconds
@@ -32,12 +32,13 @@ class Exported:
 
     spelling: Spelling
     settings: Settings
+    case: Case
     plan: Plan
 
 
 def on_engine(case: Case, engine: str | None) -> Case:
     """The same question asked of an engine (None: of Helix as the paper has it); what it cannot do is left to it."""
-    communication = ENGINES[engine].communication if engine else Case(case.model, case.hardware, case.workload).communication
+    communication = ENGINES[engine].communication if engine else PAPER
     work = replace(case.workload, engine=engine, overlap="auto", exchange="auto")
     return replace(case, workload=work, communication=communication)
 
@@ -57,7 +58,7 @@ def express(plan: Plan, case: Case, engine: str) -> Exported:
         known = ", ".join(spelling.kv_dtypes)
         raise NotExpressibleError(described.title, f"it keeps no {plan.workload.kv_dtype} KV cache (--kv may be {known})")
     there = make_plan(asked, sizes, plan.layout.batch, None)
-    return Exported(spelling, spelling.settings(there, asked), there)
+    return Exported(spelling, spelling.settings(there, asked), asked, there)
 
 
 def engine_files(plan: Plan, case: Case, engine: str) -> dict[str, str]:
@@ -97,10 +98,8 @@ def served(plan: Plan, case: Case) -> str | None:
     model = case.model
     if case.precision != model.precision or model.name != plan.model.name:
         return None
-    try:
-        source = json.loads(read_text(find_model(model.name))).get("source")
-    except Exception:
-        return None
+    file = bundled_models().get(model.name)
+    source = None if file is None else parse_json(read_text(file), str(file)).get("source")
     told = source.get("config") if isinstance(source, dict) else None
     match = REPOSITORY.fullmatch(told) if isinstance(told, str) else None
     return match[1] if match else None
@@ -130,7 +129,31 @@ def _head(plan: Plan, found: Exported) -> str:
 
 
 def _notes(plan: Plan, found: Exported) -> list[str]:
-    """What the files do not say, and what to know before believing the figures."""
+    """What the settings do not say, and what to know before believing the figures."""
     layout, engine = plan.layout, found.spelling.engine
-    said = [*plan.warnings, *ENGINES[engine].warnings(on_engine_case_free(found), layout.layout)] if False else list(plan.warnings)
-    return said
+    said = [*plan.warnings, *ENGINES[engine].warnings(found.case, layout.layout)]
+    if found.case.precision != found.case.model.precision:
+        said.append(f"the plan's weights are {plan.workload.weight_dtype}, not what the model's file states: serve a checkpoint made so")
+    if engine == "sglang" and layout.kvp > 1 and layout.kv_block_tokens > 1:
+        said.append(f"SGLang deals tokens to KVP ranks one by one, where the plan has blocks of {layout.kv_block_tokens}")
+    if engine == "trtllm" and layout.kvp > 1:
+        said.append("Helix runs in the generation server of a disaggregated deployment; its context servers are yours to add")
+    if layout.batch % layout.dp:
+        said.append(f"each of {layout.dp} groups admits as many requests as the fullest: the limit is above the plan's {layout.batch}")
+    return list(dict.fromkeys(said))
+
+
+def _script(head: str, spelling: Spelling, config: str, model: str | None) -> str:
+    """A script that launches the engine with the settings beside it; further words are passed on."""
+    named = f"MODEL=${{MODEL:-{model}}}" if model else ": \"${MODEL:?set MODEL to your model's name or path}\""
+    return (
+        f"#!/usr/bin/env bash\n{head}set -euo pipefail\n"
+        f'cd "$(dirname "$0")"\n{named}\nexec {" ".join(spelling.command)} {spelling.config_option} {config} "$@"\n'
+    )
+
+
+def launch_text(found: Exported, model: str | None) -> str:
+    """What a user would type, or the YAML where the engine takes its layout from a file alone."""
+    if found.spelling.file_wins:
+        return written(nested(found.settings))
+    return shlex.join([*found.spelling.command[:-1], model or ASK_FOR_MODEL, *as_words(found.spelling, found.settings)])

@@ -84,6 +84,10 @@ class Spelling:
     """What else it calls them."""
     settings: Callable[[Plan, Case], Settings]
     launch: Callable[[Reader, Model], Launch]
+    command: tuple[str, ...]
+    """What launches it, the model last."""
+    config_option: str
+    """Names the file of settings."""
     block: str
     """The setting that says how many tokens a cache block has."""
     model_option: str
