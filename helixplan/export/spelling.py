@@ -240,6 +240,13 @@ def _number(value: object, kind: type[int] | type[float]) -> object:
         return value
 
 
+def _denied(spelling: Spelling, name: str) -> Flag | None:
+    """The switch that ``--no-...`` turns off."""
+    switch = plain(name).removeprefix("no-")
+    found = [flag for known, flag in spelling.spelled() if known == switch and flag.kind is bool]
+    return found[0] if found and name.startswith("--no-") else None
+
+
 def read_words(spelling: Spelling, words: Iterable[str], substitute: Substitute) -> Reader:
     """Settings of a command's words. ``substitute`` resolves what the shell would, given the option's name."""
     reader, rest = Reader(spelling), list(words)
@@ -248,12 +255,11 @@ def read_words(spelling: Spelling, words: Iterable[str], substitute: Substitute)
         if not word.startswith("-") or word.strip("-") == "":
             continue
         name, equals, value = word.partition("=")
+        denied = _denied(spelling, name)
+        if denied is not None:
+            reader.take(denied, False, name)
+            continue
         flag = spelling.find(name)
-        if flag is None and plain(name).startswith("no-"):
-            denied = spelling.find("--" + plain(name).removeprefix("no-"))
-            if denied is not None and denied.kind is bool:
-                reader.take(denied, False, name)
-                continue
         if flag is None:
             reader.ignored.append(name)
             continue
