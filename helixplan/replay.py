@@ -67,7 +67,10 @@ def case_of(plan: Plan, model: Model, hardware: Hardware, file: str = "plan") ->
                 file=file,
                 field=field,
             )
-    return posed(model, hardware, workload_of(plan))
+    try:
+        return posed(model, hardware, workload_of(plan))
+    except InputError as error:
+        raise InputError(error.message, file=file, field=f"workload.{error.field}") from None
 
 
 def workload_of(plan: Plan) -> Workload:

@@ -47,7 +47,8 @@ def facts(plan: Plan) -> list[tuple[str, str]]:
         ("precision", f"weights {weights(plan)}, KV {work.kv_dtype}, attention arithmetic {work.attention_math}"),
     ]
     if plan.broken_rules is not None:
-        lines.append(("breaks", ", ".join(plan.broken_rules) or "no rule of Helix's"))
+        whose = "Helix's" if plan.engine is None else f"Helix's or {plan.engine.title}'s"
+        lines.append(("breaks", ", ".join(plan.broken_rules) or f"no rule of {whose}"))
     if plan.proof is not None:
         lines.append(("proof", proof(plan)))
     return lines + engine(plan)
