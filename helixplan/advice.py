@@ -127,7 +127,8 @@ def advise(case: Case, launch: Launch, request: Request) -> Advice:
     running = make_plan(ran, launch.layout, batch, None)
     asked = best_request(batch, launch, request.family)
     plans = {engine: _best(on_engine(case, engine), asked) for engine in (launch.engine, None)}
-    there, conflict = plans[launch.engine], []
+    there = plans[launch.engine]
+    conflict: list[PlanConflict] = []
     for engine, plan in plans.items():
         if plan is None and not conflict:
             conflict = [PlanConflict(**vars(one)) for one in find_conflict(on_engine(case, engine), asked)]

@@ -47,7 +47,7 @@ class InfeasibleError(HelixplanError):
 
 
 class NotExpressibleError(HelixplanError):
-    """An engine cannot run this layout, and why; ``nearest`` says what it can run of what was asked, where there is such a plan."""
+    """An engine cannot run this layout, and why; ``nearest`` says what it can run instead, where there is such a plan."""
 
     def __init__(self, engine: str, reason: str, nearest: str | None = None) -> None:
         self.engine, self.reason, self.nearest = engine, reason, nearest

@@ -56,7 +56,7 @@ def _advice(plan: Plan, case: Case, engines: list[str]) -> str | None:
             layout, work = found.layout, on_engine(case, engine).workload
             command = plan_command(plan.model.name, plan.hardware.name, work, request)
             return (
-                f"the nearest plan that {SPELLINGS[engine].title} can: {layout.gpus} GPUs, {layout.layout}, batch {layout.batch}, "
-                f"TTL {format_seconds(found.cost.ttl_s)}, from {command}"
+                f"the nearest plan that {SPELLINGS[engine].title} can: {layout.gpus} GPUs, {layout.layout}, "
+                f"batch {layout.batch}, TTL {format_seconds(found.cost.ttl_s)}, from {command}"
             )
     return None

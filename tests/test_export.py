@@ -73,7 +73,9 @@ def test_what_is_planned_for_an_engine_is_read_back_from_its_files(engine: str, 
         batch=st.none() | st.integers(1, 60),
         pins=st.sampled_from([{}, {"kvp": 2}, {"kvp": 4}, {"dp": 2}, {"kvp": 2, "pp": 2}, {"kvp": 2, "dp": 2}]),
     )
-    def holds(model: hp.Model, hardware: hp.Hardware, context: int, kv: str, block: int, batch: int | None, pins: dict[str, int]) -> None:
+    def holds(
+        model: hp.Model, hardware: hp.Hardware, context: int, kv: str, block: int, batch: int | None, pins: dict[str, int]
+    ) -> None:
         work = Workload(context, kv_dtype=kv, kv_block_tokens=block, engine=engine)
         plan = planned(posed(model, hardware, work), Request(batch=batch, pins=pins, family="any"))
         if plan is None:
@@ -104,7 +106,9 @@ def test_what_is_planned_for_an_engine_is_read_back_from_its_files(engine: str, 
 
 
 @pytest.mark.parametrize("engine", EXPORTS)
-def test_scripts_are_bash_and_files_say_which_plan_they_are_of(engine: str, r1: hp.Model, gb200: hp.Hardware, r1_plan: Plan) -> None:
+def test_scripts_are_bash_and_files_say_which_plan_they_are_of(
+    engine: str, r1: hp.Model, gb200: hp.Hardware, r1_plan: Plan
+) -> None:
     for name, text in export(r1_plan, case_of(r1_plan, r1, gb200), engine).items():
         assert f"# model   deepseek-r1, sha256 {r1_plan.model.sha256}\n" in text
         assert f"# system  gb200-nvl72, sha256 {r1_plan.hardware.sha256}\n" in text

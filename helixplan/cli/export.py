@@ -16,7 +16,9 @@ from helixplan.units import parse_count
 def export(
     plan: options.PlanFile,
     engine: Annotated[str, typer.Option(help="trtllm, vllm, sglang or dynamo.")],
-    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the files to this folder. Default: print them.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the files to this folder. Default: print them.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
     backend: Annotated[
         str | None, typer.Option(help="Dynamo's engine: trtllm, vllm, sglang. Default: the plan's, or the first that can.")

@@ -24,7 +24,7 @@ KIND = "DynamoGraphDeployment"
 GPU = "nvidia.com/gpu"
 OVERRIDES = "--override-engine-args"
 NODE_GPUS, TRAY_GPUS = 8, 4
-"""GPUs of a node: of an HGX board; of a compute tray where the fast link's domain is a rack (GB200 NVL72: 18 trays of 72 GPUs)."""
+"""GPUs of a node: an HGX board's; a compute tray's, where the fast link's domain is a rack (GB200 NVL72: 72 GPUs in 18)."""
 
 
 def node_gpus(domain_gpus: int) -> int:
@@ -78,7 +78,9 @@ def worker_of(data: Mapping[str, Any], file: str) -> tuple[list[str], int | None
         worker for worker in workers if worker[0] != "prefill" and "prefill" not in worker[1]
     ]
     if len(decoding) != 1:
-        raise InputError(f"has {len(decoding)} workers that decode, of which there must be one", file=file, field="spec.components")
+        raise InputError(
+            f"has {len(decoding)} workers that decode, of which there must be one", file=file, field="spec.components"
+        )
     return decoding[0][1], decoding[0][2]
 
 

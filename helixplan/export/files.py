@@ -66,15 +66,20 @@ def engine_files(plan: Plan, case: Case, engine: str) -> dict[str, str]:
     found = express(plan, case, engine)
     config = "extra_llm_api_options.yaml" if engine == "trtllm" else "config.yaml"
     head = _head(plan, found)
-    return {config: head + written(nested(found.settings)), "launch.sh": _script(head, found.spelling, config, served(plan, case))}
+    return {
+        config: head + written(nested(found.settings)),
+        "launch.sh": _script(head, found.spelling, config, served(plan, case)),
+    }
 
 
 def dynamo_files(plan: Plan, case: Case, engine: str | None, a_node: int | None) -> dict[str, str]:
-    """The deployment, on the backend named, else the plan's own, else the first that runs the layout. Raises NotExpressibleError."""
+    """The deployment, on the backend named, else the plan's own, else the first that can. Raises NotExpressibleError."""
     found = _on_first(plan, case, engine or (case.workload.engine if case.workload.engine in SPELLINGS else None))
     layout, model = plan.layout, served(plan, case)
     nodes = a_node or dynamo.node_gpus(case.hardware.interconnect.domain_gpus)
-    data = dynamo.deployment(found.spelling, found.settings, plan.model.name, model or ASK_FOR_MODEL, layout.gpus, layout.kvp, nodes)
+    data = dynamo.deployment(
+        found.spelling, found.settings, plan.model.name, model or ASK_FOR_MODEL, layout.gpus, layout.kvp, nodes
+    )
     notes = ["# This is the worker that decodes; workers for prefill are yours to add."]
     notes += [] if model else [f"# Set the value of {ASK_FOR_MODEL} to your model's name or path."]
     return {"deployment.yaml": _head(plan, found) + "\n".join(notes) + "\n" + written(data)}
@@ -133,19 +138,23 @@ def _notes(plan: Plan, found: Exported) -> list[str]:
     layout, engine = plan.layout, found.spelling.engine
     said = [*plan.warnings, *ENGINES[engine].warnings(found.case, layout.layout)]
     if found.case.precision != found.case.model.precision:
-        said.append(f"the plan's weights are {plan.workload.weight_dtype}, not what the model's file states: serve a checkpoint made so")
+        said.append(
+            f"the plan's weights are {plan.workload.weight_dtype}, not what the model's file states: serve a checkpoint made so"
+        )
     if engine == "sglang" and layout.kvp > 1 and layout.kv_block_tokens > 1:
         said.append(f"SGLang deals tokens to KVP ranks one by one, where the plan has blocks of {layout.kv_block_tokens}")
     if engine == "trtllm" and layout.kvp > 1:
         said.append("Helix runs in the generation server of a disaggregated deployment; its context servers are yours to add")
     if layout.batch % layout.dp:
-        said.append(f"each of {layout.dp} groups admits as many requests as the fullest: the limit is above the plan's {layout.batch}")
+        said.append(
+            f"each of {layout.dp} groups admits as many requests as the fullest: the limit is above the plan's {layout.batch}"
+        )
     return list(dict.fromkeys(said))
 
 
 def _script(head: str, spelling: Spelling, config: str, model: str | None) -> str:
     """A script that launches the engine with the settings beside it; further words are passed on."""
-    named = f"MODEL=${{MODEL:-{model}}}" if model else ": \"${MODEL:?set MODEL to your model's name or path}\""
+    named = f"MODEL=${{MODEL:-{model}}}" if model else ': "${MODEL:?set MODEL to your model\'s name or path}"'
     return (
         f"#!/usr/bin/env bash\n{head}set -euo pipefail\n"
         f'cd "$(dirname "$0")"\n{named}\nexec {" ".join(spelling.command)} {spelling.config_option} {config} "$@"\n'

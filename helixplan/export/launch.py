@@ -63,7 +63,9 @@ def _path(given: str) -> Path | None:
 
 def _short(text: str, file: str | None) -> str:
     if len(text) > MOST:
-        raise InputError(f"has more than {MOST:,} characters, more than any launch needs", file=file, field=None if file else ASKED)
+        raise InputError(
+            f"has more than {MOST:,} characters, more than any launch needs", file=file, field=None if file else ASKED
+        )
     return text
 
 
@@ -110,7 +112,9 @@ def _of_words(spelling: Spelling, words: list[str], variables: dict[str, str], f
 
 def _set_apart(words: list[str]) -> tuple[list[str], list[str], list[str]]:
     """The words but those that name files of settings or hold settings themselves; the files; the settings, as JSON."""
-    rest, files, inline = [], [], []
+    rest: list[str] = []
+    files: list[str] = []
+    inline: list[str] = []
     queue = list(words)
     while queue:
         word = queue.pop(0)
@@ -157,7 +161,9 @@ def _whose(keys: list[str], file: str) -> Spelling:
     best = max(known.values())
     named = [engine for engine, many in known.items() if many == best]
     if not best[0] or len(named) > 1:
-        which = f"could be {' or '.join(SPELLINGS[engine].title for engine in named)}'s" if best[0] else "holds no engine's settings"
+        which = (
+            f"could be {' or '.join(SPELLINGS[engine].title for engine in named)}'s" if best[0] else "holds no engine's settings"
+        )
         raise InputError(f"{which}; give the whole launch command", file=file)
     return SPELLINGS[named[0]]
 

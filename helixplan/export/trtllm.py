@@ -78,7 +78,10 @@ def _block(read: Reader, kvp: int) -> int:
     if read.maybe("cp_config.tokens_per_block") != block:
         told = read.maybe("cp_config.tokens_per_block")
         given = "is missing" if told is None else f"got {told}"
-        raise InputError(f"{given}, but kv_cache_config.tokens_per_block is {block}, and the two have to be equal", field="cp_config.tokens_per_block")
+        raise InputError(
+            f"{given}, but kv_cache_config.tokens_per_block is {block}, and the two have to be equal",
+            field="cp_config.tokens_per_block",
+        )
     return block
 
 
@@ -108,14 +111,21 @@ TRTLLM = Spelling(
         Flag("enable_attention_dp", bool, False, shapes=True),
         count("moe_tensor_parallel_size", default=UNSET, least=UNSET, shapes=True),
         count("moe_expert_parallel_size", "ep_size", "expert_parallel_size", "--ep", default=UNSET, least=UNSET, shapes=True),
-        count("moe_cluster_parallel_size", "cluster_size", default=UNSET, least=UNSET, only="helixplan's layouts have no such split"),
+        count(
+            "moe_cluster_parallel_size", "cluster_size", default=UNSET, least=UNSET, only="helixplan's layouts have no such split"
+        ),
         Flag("cp_config.cp_type", str, None, allowed=("HELIX",), shapes=True),
         count("cp_config.tokens_per_block", default=None, most=2**20, shapes=True),
         Flag("cp_config.use_nccl_for_alltoall", bool, None),
         count("cp_config.fifo_version", default=None),
         count("kv_cache_config.tokens_per_block", "tokens_per_block", default=32, most=2**20, shapes=True),
         Flag("kv_cache_config.dtype", str, "auto", ("kv_cache_dtype",), allowed=(*_KV.values(), *_KV_READ)),
-        Flag("kv_cache_config.free_gpu_memory_fraction", float, 0.9, ("kv_cache_free_gpu_memory_fraction", "free_gpu_memory_fraction")),
+        Flag(
+            "kv_cache_config.free_gpu_memory_fraction",
+            float,
+            0.9,
+            ("kv_cache_free_gpu_memory_fraction", "free_gpu_memory_fraction"),
+        ),
         count("max_batch_size", default=None, most=MAX_BATCH),
         tokens("max_seq_len"),
     ),

@@ -112,5 +112,7 @@ VLLM = Spelling(
     config_option="--config",
     block="block-size",
     model_option="--model",
-    let_be=frozenset({"data-parallel-size-local", "data-parallel-start-rank", "max-num-batched-tokens", "max-num-partial-prefills"}),
+    let_be=frozenset(
+        {"data-parallel-size-local", "data-parallel-start-rank", "max-num-batched-tokens", "max-num-partial-prefills"}
+    ),
 )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
 from helixplan.errors import InputError, shown
+
+MOST_BRACKETS = 1000
+"""The reader looks back at every open one again and again."""
 
 
 class _Plain(yaml.SafeLoader):
@@ -20,14 +24,16 @@ class _Plain(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = next((name for name in names if names.count(name) > 1), None) if len(names) < 1000 else "one of 1,000"
-        if twice is not None:
-            raise yaml.YAMLError(f"the key {shown(twice)} stands twice or there are too many")
+        twice = [name for name, times in Counter(names).items() if times > 1]
+        if twice:
+            raise yaml.YAMLError(f"the key {shown(twice[0])} stands twice")
         return super().construct_mapping(node, deep)
 
 
 def read_yaml(text: str, file: str) -> dict[str, Any]:
     """A mapping. Raises InputError for anything else."""
+    if sum(text.count(bracket) for bracket in "[{") > MOST_BRACKETS:
+        raise InputError(f"opens more than {MOST_BRACKETS:,} brackets, more than any launch needs", file=file)
     try:
         data = yaml.load(text, Loader=_Plain)
     except (yaml.YAMLError, ValueError, RecursionError) as error:

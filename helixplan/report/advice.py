@@ -50,7 +50,10 @@ def rows(found: Advice) -> list[tuple[str, ...]]:
 def verdict(found: Advice) -> list[str]:
     """How far from the best, in a sentence or two."""
     said, gpus = [], found.running.layout.gpus
-    for name, best in ((f"{_title(found)}'s best", found.engine_best), ("The best of all, without an engine's limits,", found.free_best)):
+    for name, best in (
+        (f"{_title(found)}'s best", found.engine_best),
+        ("The best of all, without an engine's limits,", found.free_best),
+    ):
         if best is None:
             said.append(f"No layout of {gpus} GPUs holds this batch.")
         elif best.speedup > 1 + 1e-9:
