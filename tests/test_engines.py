@@ -188,7 +188,7 @@ def test_the_cheapest_of_an_engines_ways_is_taken_and_named(
         alone = {way: evaluate(in_way(case, way), layout, batch).cost.ttl_s for way in case.communication.exchange_ways}
         assert plan.cost.ttl_s == pytest.approx(min(alone.values()), rel=1e-12)
         named = plan.collectives.get("attention.exchange")
-        exchanged = layout.kvp > 1 and any(a.window is None for _, a, _ in model.attention_kinds)
+        exchanged = layout.kvp > 1 and any(a.split_by_kvp for _, a, _ in model.attention_kinds)
         assert (named is not None) == exchanged
         if named is not None:
             assert alone[named] == pytest.approx(min(alone.values()), rel=1e-12)
