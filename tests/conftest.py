@@ -169,7 +169,7 @@ def delta_config(**changes: Any) -> dict[str, Any]:
         "moe_intermediate_size": 128,
         "shared_expert_intermediate_size": 100,
     }
-    return llama_config(**own, **changes)
+    return llama_config(**(own | changes))
 
 
 def kimi_config(**changes: Any) -> dict[str, Any]:
@@ -192,7 +192,7 @@ def kimi_config(**changes: Any) -> dict[str, Any]:
         "num_shared_experts": 1,
         "routed_expert_hidden_size": 200,
     }
-    return deepseek_config(**own, **changes)
+    return deepseek_config(**(own | changes))
 
 
 def mamba_config(**changes: Any) -> dict[str, Any]:
@@ -212,7 +212,7 @@ def mamba_config(**changes: Any) -> dict[str, Any]:
         "moe_intermediate_size": 128,
         "moe_shared_expert_intermediate_size": 150,
     }
-    return llama_config(**own, **changes)
+    return llama_config(**(own | changes))
 
 
 SUITE = """# two questions

@@ -38,6 +38,13 @@ engines = pytest.mark.parametrize("engine", sorted(ENGINES))
 
 
 @engines
+def test_an_engine_says_what_its_exchange_sends_beyond_the_papers(engine: str) -> None:
+    own = ENGINES[engine].communication
+    as_the_paper = EXCHANGE_WAYS[0] in own.exchange_ways and own.statistics == PAPER.statistics
+    assert (ENGINES[engine].dearer is None) == as_the_paper
+
+
+@engines
 @settings(max_examples=12)
 @given(model=models(), hopper=st.booleans(), kv_dtype=st.sampled_from(["bf16", "fp8", "int4"]))
 def test_rules_are_the_engines_own_checks_on_every_layout(engine: str, model: hp.Model, hopper: bool, kv_dtype: str) -> None:
@@ -147,6 +154,12 @@ def test_gathered_queries_and_reduce_scattered_outputs_of_gqa_by_hand() -> None:
     assert found["attention.exchange"].wire_bytes == queries + told + outputs == 4896
     assert found["attention.merge"].hbm_bytes == 3 * 8 * (64 * 2 + 4 * 4 + 64 * 2)  # read, 4 statistics a head, written
     assert found["attention.qkv"].flops == 2 * 3 * 512 * (2 + 2) * 64  # 2 query heads, a key and a value
+    gather, link = hardware.kernels.all_gather, hardware.interconnect.domain_bytes_per_s
+    assert gather.growth == "log2"
+    fixed = 1e-6 * (gather.floor_us + gather.growth_us * 2)
+    ramps = sum(1e-6 * gather.ramp_us * wire / (wire + gather.ramp_bytes) for wire in (queries, told, outputs))
+    seconds = 3 * fixed + ramps + 4896 / (gather.link_efficiency * link)
+    assert found["attention.exchange"].seconds == pytest.approx(seconds, rel=1e-12)
     paper = phases(in_way(case, EXCHANGE_WAYS[0]), hp.Layout(4, 1, 4, 1), 3)
     assert found["attention.core"].flops == paper["attention.core"].flops
 
@@ -335,6 +348,18 @@ def test_what_limits_cost_in_words(share: float | None, gain: float, said: str, 
     assert any(line.startswith(said) for _, line in lines)
 
 
+def test_layouts_that_an_engine_may_not_run_yet_are_warned_of(gb200: hp.Hardware) -> None:
+    def warned(engine: str, model: str, layout: hp.Layout) -> bool:
+        plan = hp.estimate(model, gb200, layout, context_tokens=10_000, batch=2, engine=engine)
+        return any(ENGINES[engine].title in said for said in plan.warnings)
+
+    assert warned("vllm", "gpt-oss-120b", hp.Layout(2, 8, 16, 1))
+    assert not warned("vllm", "gpt-oss-120b", hp.Layout(1, 8, 8, 1))
+    assert not warned("vllm", "llama-3.1-405b", hp.Layout(2, 8, 16, 1))
+    assert warned("trtllm", "llama-3.1-405b", hp.Layout(2, 8, 16, 1))
+    assert not warned("trtllm", "deepseek-r1", hp.Layout(8, 1, 8, 1))
+
+
 def test_an_engine_that_cannot_run_what_was_asked_says_which_rule_and_what_helps(gb200: hp.Hardware) -> None:
     with pytest.raises(hp.InfeasibleError) as raised:
         hp.plan("llama-3.1-405b", gb200, context_tokens=100_000, engine="vllm", pins={"kvp": 4, "tpa": 4})
@@ -411,6 +436,8 @@ def test_frontiers_comparisons_and_suites_are_of_what_the_engine_runs(main: Main
     for point in json.loads(out)["points"]:
         sizes = {name: point["layout"][name] for name in ("kvp", "tpa", "tpf", "ep", "dp", "pp")}
         assert RUNS["vllm"](model, hardware, hp.Layout(**sizes), "fp8")
+    code, out, _ = main("frontier", *ASKED, "--max-gpus", "8", "--engine", "vllm", "--format", "markdown")
+    assert "as vLLM runs it" in out
     assert main("compare", *ASKED, "--max-gpus", "16", "--engine", "vllm")[0] == 0
     suite = tmp_path / "suite.toml"
     suite.write_text('[[case]]\nname = "one"\nmodel = "qwen3-32b"\nhardware = "b200-hgx"\ncontext = "64k"\nengine = "vllm"\n')

@@ -118,6 +118,27 @@ def test_scripts_are_bash_and_files_say_which_plan_they_are_of(
             assert "MODEL=${MODEL:-deepseek-ai/DeepSeek-R1}" in text
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_script_launches_the_engine_with_the_settings_beside_it(
+    engine: str, r1: hp.Model, gb200: hp.Hardware, r1_plan: Plan, tmp_path: Path
+) -> None:
+    written(tmp_path / "out", r1_plan, case_of(r1_plan, r1, gb200), engine)
+    (tmp_path / "bin").mkdir()
+    for name in ("vllm", "python3", "trtllm-serve"):
+        (tmp_path / "bin" / name).write_text('#!/bin/sh\npwd\necho "$0" "$@"\n')
+        (tmp_path / "bin" / name).chmod(0o755)
+    path = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
+    script = ["bash", "out/launch.sh", "--port", "80"]
+    done = subprocess.run(script, cwd=tmp_path, env=path, capture_output=True, text=True, check=True)
+    folder, words = done.stdout.splitlines()
+    assert folder == str(tmp_path / "out")
+    assert (tmp_path / "out" / words.split()[-3]).is_file()
+    assert words.endswith(" --port 80")
+    assert "deepseek-ai/DeepSeek-R1 --" in words
+    mine = subprocess.run(script, cwd=tmp_path, env=path | {"MODEL": "my model"}, capture_output=True, text=True, check=True)
+    assert " my model " in mine.stdout
+
+
 def test_every_setting_exported_is_in_the_docs_and_nothing_else_is(r1: hp.Model, gb200: hp.Hardware, r1_plan: Plan) -> None:
     page = (ROOT / "docs" / "engines.md").read_text()
     told = set(re.findall(r"`(?:--)?([a-z][\w.-]+)`", page))

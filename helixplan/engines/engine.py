@@ -28,8 +28,8 @@ class Engine:
     title: str
     rules: tuple[Rule, ...]
     communication: Communication
-    spoken: str
-    """How its KVP ranks communicate, in words that follow its title."""
+    dearer: str | None = None
+    """What its exchange sends beyond the paper's, in words that follow its title; None where it can do as the paper does."""
     cautions: tuple[Caution, ...] = ()
 
     def warnings(self, case: Case, layout: Layout) -> list[str]:

@@ -24,11 +24,11 @@ def limits_of(engine: Engine, case: Case) -> Iterator[Limit]:
     for rule in engine.rules:
         yield Limit(rule.name, "rule", rule.reason, replace(case, lifted=case.lifted | {rule.name}))
     own = case.communication
-    if ALL_TO_ALL not in own.exchange_ways or own.statistics > PAPER.statistics:
+    if engine.dearer is not None:
         ways = tuple(dict.fromkeys((ALL_TO_ALL, *own.exchange_ways)))
         better = replace(own, exchange_ways=ways, statistics=PAPER.statistics)
         yield Limit(
-            f"{engine.name}-exchange", "communication", f"{engine.title} {engine.spoken}", replace(case, communication=better)
+            f"{engine.name}-exchange", "communication", f"{engine.title} {engine.dearer}", replace(case, communication=better)
         )
     if not own.overlaps:
         said = f"{engine.title} does not overlap the exchange with attention (HOP-B)"

@@ -17,5 +17,4 @@ SGLANG = Engine(
         ffn_on_the_stage("sglang-ffn-on-the-stage", "its expert tensor parallel size is the stage's GPUs over --ep-size"),
     ),
     communication=Communication(EXCHANGE_WAYS, overlaps=False, exchanges_values=False),
-    spoken="gathers queries and log-sum-exps and reduce-scatters outputs (ag_rs), or sends outputs all-to-all (a2a)",
 )

@@ -40,7 +40,7 @@ TRTLLM = Engine(
         ffn_on_the_stage("trtllm-ffn-on-the-stage", "moe_tensor_parallel_size x moe_expert_parallel_size is all its ranks"),
     ),
     communication=Communication(statistics=2, overlaps=False, exchanges_values=False),
-    spoken="sends two fp32 statistics a head with the partial outputs, where one log-sum-exp would do",
+    dearer="sends two fp32 statistics a head with the partial outputs, where one log-sum-exp would do",
     cautions=(
         Caution(
             _shares_grouped_queries,

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from helixplan.cost.case import EXCHANGE_WAYS, Communication
-from helixplan.engines.engine import Engine, ffn_on_the_stage, kv_heads_reached
+from helixplan.cost.case import EXCHANGE_WAYS, Case, Communication
+from helixplan.engines.engine import Caution, Engine, ffn_on_the_stage, kv_heads_reached
+from helixplan.layout import Layout
 from helixplan.rule import AttentionRule, FfnRule
+
+
+def _splits_beside_windows(case: Case, layout: Layout) -> bool:
+    return layout.kvp > 1 and any(attention.window is not None for _, attention, _ in case.model.attention_kinds)
+
 
 VLLM = Engine(
     name="vllm",
@@ -27,5 +33,11 @@ VLLM = Engine(
         ffn_on_the_stage("vllm-ffn-on-the-stage", "FFNs run on every GPU of the tensor and data parallel groups"),
     ),
     communication=Communication(EXCHANGE_WAYS, overlaps=False, exchanges_values=False),
-    spoken="gathers queries and log-sum-exps and reduce-scatters outputs (ag_rs), or sends outputs all-to-all (a2a)",
+    cautions=(
+        Caution(
+            _splits_beside_windows,
+            "vLLM's decode context parallelism beside layers with sliding windows was still in an open pull request in July 2026 "
+            "(vllm-project/vllm 47541): try your version first",
+        ),
+    ),
 )

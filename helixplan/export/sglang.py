@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from helixplan.cost.case import Case
 from helixplan.export.memory import weights_and_cache_share
-from helixplan.export.spelling import Flag, Launch, Reader, Settings, Spelling, count, tokens
+from helixplan.export.spelling import Flag, Launch, Reader, Settings, Spelling, count, laid_out, tokens
 from helixplan.export.vllm import exchange_of, way_of
 from helixplan.inputs.model import Model
 from helixplan.inputs.workload import MAX_BATCH
-from helixplan.layout import Layout
 from helixplan.plans import Plan
 
 PAGE = 64
@@ -61,7 +60,7 @@ def _launch(read: Reader, model: Model) -> Launch:
     return Launch(
         engine="sglang",
         settings=read.effective(),
-        layout=Layout(kvp, tp // dp // kvp, tp // ep, ep, dp, pp),
+        layout=laid_out(kvp, tp // dp // kvp, tp // ep, ep, dp, pp),
         kv_dtype=SGLANG.kv_read(str(read["kv-cache-dtype"])),
         kv_block_tokens=1 if kvp > 1 else None,
         batch=seats,

@@ -71,6 +71,12 @@ class Launch:
     """Settings that do not shape the layout, and were let be."""
 
 
+def laid_out(kvp: int, tpa: int, tpf: int, ep: int, dp: int, pp: int) -> Layout:
+    """The layout that a launch's sizes make. Raises InputError where it has more GPUs than helixplan lays out."""
+    whole(kvp * tpa * dp * pp, 1, MAX_GPUS, "the launch's GPUs")
+    return Layout(kvp, tpa, tpf, ep, dp, pp)
+
+
 @dataclass(frozen=True)
 class Spelling:
     """An engine's settings and what they mean: ``settings`` of a plan and ``launch`` of settings undo each other."""

@@ -11,10 +11,9 @@ from __future__ import annotations
 from helixplan.cost.case import Case
 from helixplan.errors import InputError
 from helixplan.export.memory import free_share
-from helixplan.export.spelling import Flag, Launch, Reader, Settings, Spelling, count, tokens
+from helixplan.export.spelling import Flag, Launch, Reader, Settings, Spelling, count, laid_out, tokens
 from helixplan.inputs.model import Model
 from helixplan.inputs.workload import MAX_BATCH
-from helixplan.layout import Layout
 from helixplan.plans import Plan
 
 UNSET = -1
@@ -57,7 +56,7 @@ def _launch(read: Reader, model: Model) -> Launch:
     return Launch(
         engine="trtllm",
         settings=read.effective(),
-        layout=Layout(kvp, tp // dp, tpf, ep, dp, pp),
+        layout=laid_out(kvp, tp // dp, tpf, ep, dp, pp),
         kv_dtype=TRTLLM.kv_read(str(read["kv_cache_config.dtype"])),
         kv_block_tokens=block,
         batch=None if seats is None else seats * dp * pp,

@@ -11,10 +11,9 @@ from __future__ import annotations
 from math import lcm
 
 from helixplan.cost.case import ALL_TO_ALL, GATHERED_ALL_TO_ALL, GATHERED_REDUCE_SCATTER, Case
-from helixplan.export.spelling import Flag, Launch, Reader, Settings, Spelling, count, tokens
+from helixplan.export.spelling import Flag, Launch, Reader, Settings, Spelling, count, laid_out, tokens
 from helixplan.inputs.model import Model
 from helixplan.inputs.workload import MAX_BATCH
-from helixplan.layout import Layout
 from helixplan.numeric import ceil_div
 from helixplan.plans import Plan
 
@@ -71,7 +70,7 @@ def _launch(read: Reader, model: Model) -> Launch:
     return Launch(
         engine="vllm",
         settings=read.effective(),
-        layout=Layout(kvp, tp // kvp, 1 if spread else stage, stage if spread else 1, dp, pp),
+        layout=laid_out(kvp, tp // kvp, 1 if spread else stage, stage if spread else 1, dp, pp),
         kv_dtype=VLLM.kv_read(str(read["kv-cache-dtype"])),
         kv_block_tokens=interleave if kvp > 1 else None,
         batch=None if seats is None else seats * dp,

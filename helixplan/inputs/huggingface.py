@@ -39,9 +39,9 @@ def language_model(data: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(inner, dict):
         return data
     outer = {key: data[key] for key in ("architectures", "quantization_config", "source", "name") if key in data}
-    merged = inner | outer
     # Where both say, the inner model's own word counts, but for the tie, which wrappers repeat as a default.
-    return merged | {"tie_word_embeddings": data.get("tie_word_embeddings", inner.get("tie_word_embeddings", False))}
+    tie = {"tie_word_embeddings": data["tie_word_embeddings"]} if "tie_word_embeddings" in data else {}
+    return inner | outer | tie
 
 
 def bundled_style(path: Path) -> dict[str, Any]:
