@@ -41,7 +41,7 @@ def facts(found: Advice) -> list[tuple[str, str]]:
 def rows(found: Advice) -> list[tuple[str, ...]]:
     """The launch, its engine's best and the best there is."""
     listed = [_row("you run", found.running, "")]
-    for name, best in ((f"{_title(found)}'s best", found.engine_best), ("best of all", found.free_best)):
+    for name, best in (("engine's best", found.engine_best), ("best of all", found.free_best)):
         if best is not None:
             listed.append(_row(name, best, _faster(best)))
     return listed
