@@ -94,6 +94,17 @@ ORDER = [
     "evidence.coverage",
     "evidence.rescore",
     "evidence.verify",
+    "export.spelling",
+    "export.memory",
+    "export.vllm",
+    "export.sglang",
+    "export.trtllm",
+    "export.spellings",
+    "export.shell",
+    "export.yamls",
+    "export.dynamo",
+    "export.launch",
+    "export.files",
     "regress.metrics",
     "regress.results",
     "regress.suites",
@@ -102,6 +113,8 @@ ORDER = [
     "regress.gate",
     "regress.revisions",
     "api",
+    "nearest",
+    "advice",
     "report.wording",
     "report.curves",
     "report.pictures",
@@ -112,6 +125,7 @@ ORDER = [
     "report.layout_map",
     "report.drawing",
     "report.regression",
+    "report.advice",
     "report.junit",
     "report.github",
     "cli.options",
@@ -124,6 +138,7 @@ ORDER = [
     "cli.verify",
     "cli.draw",
     "cli.diff",
+    "cli.export",
     "cli.check",
     "cli.estimate",
     "cli.frontier",
@@ -165,7 +180,7 @@ def imported(tree: ast.Module) -> set[str]:
 
 
 def test_every_module_has_its_place() -> None:
-    packages = {"__init__", "inputs", "cost", "search", "evidence", "evidence.emulation", "regress", "report"}
+    packages = {"__init__", "inputs", "cost", "search", "evidence", "evidence.emulation", "export", "regress", "report"}
     assert set(modules()) - packages == {*ORDER}
 
 

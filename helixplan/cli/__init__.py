@@ -18,6 +18,7 @@ from helixplan.cli.compare import compare
 from helixplan.cli.diff import diff
 from helixplan.cli.draw import draw
 from helixplan.cli.estimate import estimate
+from helixplan.cli.export import export
 from helixplan.cli.frontier import frontier
 from helixplan.cli.options import as_typed
 from helixplan.cli.plan import plan
@@ -43,6 +44,7 @@ app.command("calibrate")(calibrate)
 app.command("validate")(validate)
 app.command("verify")(verify)
 app.command("draw")(draw)
+app.command("export")(export)
 app.command("diff")(diff)
 app.command("check")(check)
 app.command("schema")(schema)

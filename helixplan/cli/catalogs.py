@@ -29,6 +29,7 @@ class Schema(StrEnum):
     INFEASIBLE = "infeasible"
     FRONTIER = "frontier"
     COMPARISON = "comparison"
+    LAUNCH = "launch"
     MODEL = "model"
     HARDWARE = "hardware"
     SUITE = "suite"
@@ -40,6 +41,7 @@ DESCRIBED_BY = {
     Schema.INFEASIBLE: "plans.Infeasible",
     Schema.FRONTIER: "curves.Frontier",
     Schema.COMPARISON: "curves.Comparisons",
+    Schema.LAUNCH: "advice.Advice",
     Schema.MODEL: "inputs.huggingface.ConfigFile",
     Schema.HARDWARE: "inputs.hardware.ProfileFile",
     Schema.SUITE: "regress.suites.SuiteFile",
