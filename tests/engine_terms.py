@@ -8,6 +8,8 @@ import helixplan as hp
 def vllm_runs(model: hp.Model, hardware: hp.Hardware, layout: hp.Layout, kv_dtype: str) -> bool:
     tp, dcp, dp = layout.kvp * layout.tpa, layout.kvp, layout.dp
     queries, kv_heads = model.query_heads, model.kv_heads
+    if kv_dtype not in ("bfloat16", "bf16", "fp8", "nvfp4"):
+        return False
     if dcp > 1 and not (tp > kv_heads and dcp <= tp // kv_heads and queries // kv_heads % dcp == 0):
         return False
     if dp > 1 and model.experts == 0:
@@ -18,6 +20,8 @@ def vllm_runs(model: hp.Model, hardware: hp.Hardware, layout: hp.Layout, kv_dtyp
 
 
 def sglang_runs(model: hp.Model, hardware: hp.Hardware, layout: hp.Layout, kv_dtype: str) -> bool:
+    if kv_dtype not in {"bf16": "bfloat16", "fp8": "fp8_e4m3", "nvfp4": "fp4_e2m1"}:
+        return False
     enable_dp_attention = layout.dp > 1
     tp, dp, dcp, ep = layout.gpus // layout.pp, layout.dp, layout.kvp, layout.ep
     attention_tp = tp // dp if enable_dp_attention else tp
@@ -37,7 +41,7 @@ def trtllm_runs(model: hp.Model, hardware: hp.Hardware, layout: hp.Layout, kv_dt
     ranks_of_heads = cp if enable_attention_dp else tp * cp
     if any(attention.query_heads % ranks_of_heads for _, attention, _ in model.attention_kinds):
         return False
-    if kv_dtype in ("int8", "int4"):
+    if kv_dtype in ("int8", "int4", "fp4"):
         return False
     return cp == 1 or hardware.file.gpu.architecture == "blackwell"
 

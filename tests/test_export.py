@@ -17,6 +17,7 @@ import helixplan as hp
 from helixplan.assembly import make_plan
 from helixplan.cost.case import Case
 from helixplan.engines import posed
+from helixplan.engines.engine import KV_DTYPES
 from helixplan.export.files import grid
 from helixplan.export.launch import read_launch
 from helixplan.export.memory import free_share, utilization_of, weights_and_cache_share
@@ -246,10 +247,15 @@ def test_a_kv_cache_that_an_engine_lacks_is_refused(llama: hp.Model, gb200: hp.H
     plan = hp.plan(llama, gb200, context_tokens=100_000, gpus=8, kv_dtype="fp4")
     case = case_of(plan, llama, gb200)
     for engine in ENGINES:
-        with pytest.raises(hp.NotExpressibleError, match="keeps no fp4 KV cache"):
+        with pytest.raises(hp.NotExpressibleError, match=f"the KV cache must be in one of .* \\({engine}-kv-dtype\\)"):
             export(plan, case, engine)
     with pytest.raises(hp.NotExpressibleError, match=r"Dynamo cannot run this layout: none of its backends can: TensorRT-LLM: "):
         export(plan, case, "dynamo")
+
+
+def test_every_dtype_that_an_engine_keeps_has_a_name_in_its_files() -> None:
+    for engine, spelling in SPELLINGS.items():
+        assert tuple(spelling.kv_dtypes) == KV_DTYPES, engine
 
 
 def test_export_writes_all_files_or_none_and_none_over_others(r1_plan: Plan, tmp_path: Path, main: Main) -> None:

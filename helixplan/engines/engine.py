@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from helixplan.cost.case import Case, Communication
+from helixplan.inputs.model import GroupedQueryAttention
 from helixplan.layout import Layout
 from helixplan.rule import AttentionRule, FfnRule, Rule, broken_rules, stage_of
 
@@ -54,6 +55,25 @@ def kv_heads_reached(name: str, why: str) -> AttentionRule:
         f"where KVP > 1, TPA must reach the KV heads (and Helix never passes them, so there TPA equals them): {why}",
         lambda case, a: (a.kvp == 1) | (a.tpa >= case.model.kv_heads),
     )
+
+
+KV_DTYPES = ("bf16", "fp8", "nvfp4")
+"""What every engine's KV cache may be kept in."""
+
+
+def kv_dtype_kept(name: str, why: str) -> AttentionRule:
+    """The KV cache is in a dtype that the engine has."""
+    return AttentionRule(
+        name,
+        f"the KV cache must be in one of {', '.join(KV_DTYPES)}: {why}",
+        lambda case, a: (a.kvp >= 1) & (case.machine.kv_dtype in KV_DTYPES),
+    )
+
+
+def shares_grouped_queries(case: Case, layout: Layout) -> bool:
+    """Whether ranks share the sequence of heads that are grouped (GQA), not latent (MLA)."""
+    kinds = [attention for _, attention, _ in case.model.attention_kinds if attention.split_by_kvp]
+    return layout.kvp > 1 and any(isinstance(attention, GroupedQueryAttention) for attention in kinds)
 
 
 def heads_divide(name: str, why: str) -> AttentionRule:

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from helixplan.cost.case import EXCHANGE_WAYS, Communication
-from helixplan.engines.engine import Engine, ffn_on_the_stage, heads_divide, kv_heads_reached
+from helixplan.engines.engine import (
+    Caution,
+    Engine,
+    ffn_on_the_stage,
+    heads_divide,
+    kv_dtype_kept,
+    kv_heads_reached,
+    shares_grouped_queries,
+)
 
 SGLANG = Engine(
     name="sglang",
@@ -14,7 +22,14 @@ SGLANG = Engine(
             "the KV heads may not exceed --tp-size / --dcp-size, the ranks that a sequence's shards are not spread over",
         ),
         heads_divide("sglang-heads-divide", "--dcp-comm-backend a2a deals a rank's heads out to its --dcp-size ranks"),
+        kv_dtype_kept("sglang-kv-dtype", "--kv-cache-dtype names no other"),
         ffn_on_the_stage("sglang-ffn-on-the-stage", "its expert tensor parallel size is the stage's GPUs over --ep-size"),
     ),
     communication=Communication(EXCHANGE_WAYS, overlaps=False, exchanges_values=False),
+    cautions=(
+        Caution(
+            shares_grouped_queries,
+            "SGLang documents query replication (--dcp-replicate-q-proj) for MLA: with grouped heads see that your version has it",
+        ),
+    ),
 )

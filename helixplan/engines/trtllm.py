@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from helixplan.cost.case import Case, Communication
-from helixplan.engines.engine import Caution, Engine, ffn_on_the_stage, heads_divide
-from helixplan.inputs.model import GroupedQueryAttention
-from helixplan.layout import Layout
+from helixplan.cost.case import Communication
+from helixplan.engines.engine import Caution, Engine, ffn_on_the_stage, heads_divide, kv_dtype_kept, shares_grouped_queries
 from helixplan.rule import AttentionRule
 
 BLACKWELL = "blackwell"
 """The profile's ``gpu.architecture``. Arithmetic does not tell: other makers' GPUs compute in fp4 too."""
-
-
-def _shares_grouped_queries(case: Case, layout: Layout) -> bool:
-    kinds = (attention for _, attention, _ in case.model.attention_kinds)
-    return layout.kvp > 1 and any(isinstance(attention, GroupedQueryAttention) for attention in kinds)
 
 
 TRTLLM = Engine(
@@ -32,18 +25,14 @@ TRTLLM = Engine(
             "KVP > 1 needs a Blackwell GPU (gpu.architecture of the profile): its Helix kernels are built for no other",
             lambda case, a: (a.kvp == 1) | (case.hardware.file.gpu.architecture.lower() == BLACKWELL),
         ),
-        AttentionRule(
-            "trtllm-kv-not-int",
-            "the KV cache cannot be in whole numbers (int8, int4): its kernels refuse it",
-            lambda case, a: (a.kvp >= 1) & (not case.machine.kv_dtype.startswith("int")),
-        ),
+        kv_dtype_kept("trtllm-kv-dtype", "kv_cache_config.dtype names no other, and Helix refuses INT8"),
         ffn_on_the_stage("trtllm-ffn-on-the-stage", "moe_tensor_parallel_size x moe_expert_parallel_size is all its ranks"),
     ),
     communication=Communication(statistics=2, overlaps=False, exchanges_values=False),
     dearer="sends two fp32 statistics a head with the partial outputs, where one log-sum-exp would do",
     cautions=(
         Caution(
-            _shares_grouped_queries,
+            shares_grouped_queries,
             "TensorRT-LLM's documentation lists Helix for DeepSeek-V3 (MLA); its blog says GQA and MHA run too: try it first",
         ),
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from helixplan.cost.case import EXCHANGE_WAYS, Case, Communication
-from helixplan.engines.engine import Caution, Engine, ffn_on_the_stage, kv_heads_reached
+from helixplan.engines.engine import Caution, Engine, ffn_on_the_stage, kv_dtype_kept, kv_heads_reached, shares_grouped_queries
 from helixplan.layout import Layout
 from helixplan.rule import AttentionRule, FfnRule
 
@@ -30,10 +30,15 @@ VLLM = Engine(
             "EP is 1 or all the stage's GPUs (TPF 1): --enable-expert-parallel spreads experts over every GPU, or is left out",
             lambda case, f: (f.ep == 1) | (f.tpf == 1),
         ),
+        kv_dtype_kept("vllm-kv-dtype", "--kv-cache-dtype names no other"),
         ffn_on_the_stage("vllm-ffn-on-the-stage", "FFNs run on every GPU of the tensor and data parallel groups"),
     ),
     communication=Communication(EXCHANGE_WAYS, overlaps=False, exchanges_values=False),
     cautions=(
+        Caution(
+            shares_grouped_queries,
+            "vLLM documents query replication (--dcp-q-replicate) for MLA: with grouped heads see that your version has it",
+        ),
         Caution(
             _splits_beside_windows,
             "vLLM's decode context parallelism beside layers with sliding windows was still in an open pull request in July 2026 "

@@ -54,9 +54,6 @@ def express(plan: Plan, case: Case, engine: str) -> Exported:
     sizes = grid(plan.layout.layout)
     for rule in broken(described, asked, sizes):
         raise NotExpressibleError(described.title, f"{rule.reason} ({rule.name})")
-    if spelling.kv_named(plan.workload.kv_dtype) is None:
-        known = ", ".join(spelling.kv_dtypes)
-        raise NotExpressibleError(described.title, f"it keeps no {plan.workload.kv_dtype} KV cache (--kv may be {known})")
     there = make_plan(asked, sizes, plan.layout.batch, None)
     return Exported(spelling, spelling.settings(there, asked), asked, there)
 

@@ -133,10 +133,6 @@ class Spelling:
             raise InputError(f"{self.title} has no such option (did you mean {_full(found, given)}?)", field=shown(given))
         return None
 
-    def kv_named(self, dtype: str) -> str | None:
-        """The engine's name of a KV dtype, or None where it has none."""
-        return self.kv_dtypes.get(dtype)
-
     def kv_read(self, name: str) -> str:
         """The KV dtype that the engine's name stands for."""
         return {**{engines: ours for ours, engines in self.kv_dtypes.items()}, **self.kv_dtypes_read}[name]
