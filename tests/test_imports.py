@@ -64,6 +64,7 @@ ORDER = [
     "evidence.gpu",
     "plans",
     "curves",
+    "explanation",
     "assembly",
     "tracing",
     "replay",
