@@ -1,4 +1,4 @@
-"""Why a plan is the way it is, as a document: phases, binding rules, steps, runners-up, sensitivity, the contexts it is good for."""
+"""Why a plan is the way it is, as a document: its phases, rules, steps, runners-up and sensitivity, and how far it holds."""
 
 from __future__ import annotations
 
