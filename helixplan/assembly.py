@@ -176,7 +176,7 @@ def make_plan(
         model=PlanModel(name=case.model.name, sha256=case.model.sha256),
         hardware=plan_hardware(case),
         workload=plan_workload(case, request),
-        layout=_layout_found(case, found, request),
+        layout=layout_found(case, found, request),
         cost=found.cost,
         memory=found.memory,
         proof=None if proof is None or request is None else _plan_proof(proof, request),
@@ -204,7 +204,8 @@ def warnings_of(case: Case) -> list[str]:
     return said
 
 
-def _layout_found(case: Case, found: Evaluated, request: Request | None) -> PlanLayout:
+def layout_found(case: Case, found: Evaluated, request: Request | None) -> PlanLayout:
+    """An evaluated layout as documents name it, called after the family asked for, else after the first whose rules it keeps."""
     family = request.family if request is not None else "any"
     if family == "any":
         known = family_of(case, found.layout)
@@ -292,7 +293,7 @@ def _plan_proof(proof: Proof, request: Request) -> PlanProof:
 def _alternative(case: Case, layout: Layout, batch: int, request: Request | None) -> PlanAlternative:
     found = evaluate(case, layout, batch)
     return PlanAlternative(
-        layout=_layout_found(case, found, request),
+        layout=layout_found(case, found, request),
         ttl_s=found.cost.ttl_s,
         tokens_per_s_per_user=found.cost.tokens_per_s_per_user,
         tokens_per_s_per_gpu=found.cost.tokens_per_s_per_gpu,
@@ -301,7 +302,7 @@ def _alternative(case: Case, layout: Layout, batch: int, request: Request | None
 
 
 def relaxation(change: str, case: Case, found: Evaluated, request: Request) -> Relaxation:
-    return Relaxation(change=change, layout=_layout_found(case, found, request), cost=found.cost)
+    return Relaxation(change=change, layout=layout_found(case, found, request), cost=found.cost)
 
 
 def collectives_taken(case: Case, layout: Layout, batch: int) -> dict[str, str]:

@@ -55,9 +55,10 @@ class Held(Document):
     """One request or rule of the plan's, how near the plan is to it, and whether it costs anything."""
 
     rule: str
-    used: Number
-    limit: Number
-    unit: str
+    used: Number | None
+    """Null, as limit and unit, where a rule is no matter of more or less."""
+    limit: Number | None
+    unit: str | None
     """"s", "bytes", "GPUs", "requests", or the dimension's own name."""
     binds: bool
     """Whether the best layout without it is better by the objective."""

@@ -50,19 +50,22 @@ class _Candidates:
     Of each combination of broken assumptions one entry: the least seconds and bytes of any layout that breaks just those.
     """
 
+    sizes: list[int]
     names: list[str]
     broken: Ints
     seconds: Floats
     bytes: Floats
 
 
-def find_conflict(case: Case, request: Request) -> list[Conflict]:
+def find_conflict(case: Case, request: Request, sizes: list[int] | None = None) -> list[Conflict]:
     """A smallest conflict of an infeasible request: drop any one member and a layout exists.
+
+    Over ``wider_sizes`` of replicas, or over ``sizes``.
 
     A candidate that breaks assumptions V exists once they are all dropped; so a set of assumptions clashes exactly where
     every candidate breaks one of them. The solver finds the smallest such set, the user's own requests before the rules.
     """
-    found = _candidates(case, request)
+    found = _candidates(case, request, sizes or wider_sizes(case, request))
     own = [name for name in found.names if _is_request(name)]
     preference = [own.index(name) if name in own else len(own) + place for place, name in enumerate(found.names)]
     bits = smallest_conflict(np.unique(found.broken), len(found.names), preference)
@@ -86,14 +89,14 @@ def _is_request(name: str) -> bool:
     return name in (TTL, BATCH, "gpus", "max-gpus") or name.startswith("pin ")
 
 
-def _candidates(case: Case, request: Request) -> _Candidates:
+def _candidates(case: Case, request: Request, sizes: list[int]) -> _Candidates:
     families = families_named(request.family)
     names = list(dict.fromkeys(rule.name for family in families for rule in family.rules))
     names += [*(f"pin {name}={value}" for name, value in request.pins.items()), budget_rule(request), MEMORY]
     names += ([BATCH] if request.batch is not None else []) + ([TTL] if request.ttl_s is not None else [])
     found = []
     for family in families:
-        attention = attention_halves(case, wider_sizes(case, request), family)
+        attention = attention_halves(case, sizes, family)
         ffn = ffn_halves(attention, family, only_own_group=family.ffn_on_tpa)
         tied = np.where(family.ffn_on_tpa, ffn.tpf * ffn.ep, 0)
         space = join([(attention, tie(attention, family))], [(ffn, tied)])
@@ -104,7 +107,7 @@ def _candidates(case: Case, request: Request) -> _Candidates:
         for batch in sorted({1, request.batch or 1}):
             off = request.batch is not None and batch != request.batch
             found.append(_combinations(case, request, names, space, bits, batch, 1 << names.index(BATCH) if off else 0))
-    return _Candidates(names, *(np.concatenate(column) for column in zip(*found, strict=True)))
+    return _Candidates(sizes, names, *(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
 def _broken(case: Case, request: Request, names: list[str], rules: tuple[Rule, ...], rows: Layouts, kind: type[Rule]) -> Ints:
@@ -176,7 +179,7 @@ def _detail(case: Case, request: Request, name: str, members: list[str], found: 
     if name == MEMORY:
         least = format_bytes(_least(found, found.bytes, members, name))
         at = format_context(case.workload.context_tokens)
-        most = "" if budget_rule(request) in members else f" on up to {max(wider_sizes(case, request))} GPUs"
+        most = "" if budget_rule(request) in members else f" on up to {max(found.sizes)} GPUs"
         limit = format_bytes(memory_limit(case))
         return f"a GPU may hold {limit}, and at {at} tokens the rest leaves no layout{most} under {least}"
     if name == TTL:

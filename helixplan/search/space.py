@@ -11,7 +11,7 @@ from helixplan.cost.case import Case
 from helixplan.inputs.workload import PINS, Request
 from helixplan.layout import AUTO, EXCHANGE_CODES, LATENT, VALUE, Layouts, whole_heads
 from helixplan.numeric import Bools, Ints
-from helixplan.search.rules import AttentionRule, Family, FfnRule, families_named, kept
+from helixplan.search.rules import SAME_GPUS_BOTH_PHASES, AttentionRule, Family, FfnRule, families_named, kept
 
 ATTENTION_PINS = ("kvp", "tpa", "dp", "pp")
 FFN_PINS = ("tpf", "ep")
@@ -74,20 +74,24 @@ def replica_sizes(case: Case, request: Request) -> list[int]:
     return list(range(1, (request.max_gpus or case.hardware.interconnect.domain_gpus) + 1))
 
 
-def build_space(case: Case, request: Request, sizes: list[int] | None = None) -> Space:
-    """Every allowed half: rules and pins kept, memory and latency not yet looked at. ``sizes``: instead of the request's."""
+def build_space(case: Case, request: Request, sizes: list[int] | None = None, dropped: str | None = None) -> Space:
+    """Every allowed half: rules and pins kept, memory and latency not yet looked at.
+
+    ``sizes``: instead of the request's. ``dropped``: the name of a rule that need not be kept.
+    """
     sizes = sizes or replica_sizes(case, request)
     attention, ffn = [], []
     families = families_named(request.family)
     for family in families:
+        rules = tuple(rule for rule in family.rules if rule.name != dropped)
         attention_rows = attention_halves(case, sizes, family)
-        fine = kept(family.rules, AttentionRule, case, attention_rows)
+        fine = kept(rules, AttentionRule, case, attention_rows)
         if family.ffn_on_tpa and len(families) > 1:
             # With one KVP rank nobody waits: the layout is another family's already.
             fine &= attention_rows.kvp > 1
         attention_rows = attention_rows[fine & pinned(attention_rows, request, ATTENTION_PINS)]
-        ffn_rows = ffn_halves(attention_rows, family, only_own_group=True)
-        fine = kept(family.rules, FfnRule, case, ffn_rows)
+        ffn_rows = ffn_halves(attention_rows, family, only_own_group=dropped != SAME_GPUS_BOTH_PHASES.name)
+        fine = kept(rules, FfnRule, case, ffn_rows)
         ffn_rows = ffn_rows[fine & pinned(ffn_rows, request, FFN_PINS)]
         attention.append((attention_rows, tie(attention_rows, family)))
         ffn.append((ffn_rows, np.where(family.ffn_on_tpa, ffn_rows.tpf * ffn_rows.ep, 0)))

@@ -1,0 +1,188 @@
+"""Over which contexts a plan's sizes stay the best, and where the best layout's KVP changes.
+
+Whole batches make the best layout alternate with the context, so halving alone would find some boundary, not the nearest. The
+rivals known so far are therefore looked at in fine steps, which is quick, and what they say is confirmed by whole searches
+on both sides of a boundary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+
+from helixplan.cost.score import score_case
+from helixplan.explaining.figures import Answer
+from helixplan.explaining.sensitivity import at_context
+from helixplan.explanation import ContextRange, Crossover, Edge
+from helixplan.inputs.workload import MAX_BATCH, MAX_CONTEXT
+from helixplan.layout import Layout, Layouts
+from helixplan.numeric import Ints
+from helixplan.plans import PlanLayout
+from helixplan.search.batch import primary
+from helixplan.search.optimum import Best, find_best
+
+SPAN = 16
+"""The range of contexts is looked for from a so-manieth of the plan's context to so many times it."""
+OCTAVES = 2
+"""Crossovers are looked for over so many doublings and halvings of the plan's context."""
+STEP, GROWTH, LONGEST = 1.01, 1.15, 2.0
+"""Contexts looked at are first this ratio apart, the ratio's logarithm growing from step to step, up to the longest."""
+CLOSE = 1.002
+"""Both sides of an edge are at most this ratio apart."""
+
+LADDER = np.unique(np.concatenate([np.arange(1, 41), np.round(40 * 1.03 ** np.arange(1, 150))]).astype(np.int64))
+"""Requests a group and stage at which rivals are looked at."""
+
+Sizes = tuple[int, int, int, int, int, int]
+Belongs = Callable[[Sizes | None], bool]
+
+
+def sizes_of(layout: Layout | PlanLayout) -> Sizes:
+    """What makes a layout the same at another context: not its batch, exchange or chunks."""
+    return layout.kvp, layout.tpa, layout.dp, layout.pp, layout.tpf, layout.ep
+
+
+@dataclass
+class Contexts:
+    """What wins at each context, under one request."""
+
+    plan: Answer
+    best: dict[int, Best | None] = field(default_factory=dict)
+    rivals: dict[Sizes, None] = field(default_factory=dict)
+    """In the order they were found."""
+
+    def winner(self, tokens: int) -> Sizes | None:
+        """The sizes of the best layout, by a whole search; None where nothing keeps the request."""
+        if tokens not in self.best:
+            found = find_best(at_context(self.plan.case, tokens), self.plan.request)
+            self.best[tokens] = found
+            for layout in [] if found is None else [found.layout, *(layout for layout, _ in found.alternatives)]:
+                self.rivals[sizes_of(layout)] = None
+        best = self.best[tokens]
+        return None if best is None else sizes_of(best.layout)
+
+    def leader(self, tokens: int) -> Sizes | None:
+        """The best of the rivals known so far, at the batches where a step ends: a guess at the winner."""
+        request, case = self.plan.request, at_context(self.plan.case, tokens)
+        owner, layouts, batch = self._field()
+        scores = score_case(case, layouts, batch)
+        fine = scores.fits
+        if request.ttl_s is not None:
+            fine &= scores.ttl_s <= request.ttl_s
+        if not fine.any():
+            return None
+        value = np.where(fine, primary(request.goal, scores.ttl_s, scores.gpus, batch), np.inf)
+        return [*self.rivals][owner[int(np.lexsort((scores.ttl_s, scores.gpus, value))[0])]]
+
+    def _field(self) -> tuple[Ints, Layouts, Ints]:
+        """Every rival at every batch worth a guess: (which rival, layout, batch), arrays of one length."""
+        kvp, tpa, dp, pp, tpf, ep = np.array([*self.rivals]).T
+        rounds = LADDER if self.plan.request.goal in ("throughput", "users") else LADDER[:1]
+        owner = np.repeat(np.arange(len(kvp)), len(rounds))
+        batch = (dp * pp)[owner] * np.tile(rounds, len(kvp))
+        if self.plan.request.batch is not None:
+            owner, batch = np.arange(len(kvp)), np.full(len(kvp), self.plan.request.batch)
+        allowed = batch <= MAX_BATCH
+        owner, batch = owner[allowed], batch[allowed]
+        return owner, Layouts(kvp[owner], tpa[owner], tpf[owner], ep[owner], dp[owner], pp[owner]), batch
+
+    def boundary(self, inside: int, outside: int, belongs: Belongs) -> tuple[int, int]:
+        """Two contexts next to each other (at most ``CLOSE`` apart), the first of which belongs and the second not.
+
+        ``inside`` belongs and ``outside`` does not. A guess that a search refutes is followed by plain halving.
+        """
+        while _apart(inside, outside):
+            near, far = self._guessed(inside, outside, belongs)
+            if far != outside:
+                inside, outside = (far, outside) if belongs(self.winner(far)) else (inside, far)
+            if inside < near < outside or outside < near < inside:
+                inside, outside = (near, outside) if belongs(self.winner(near)) else (inside, near)
+            if _apart(inside, outside):
+                middle = _middle(inside, outside)
+                inside, outside = (middle, outside) if belongs(self.winner(middle)) else (inside, middle)
+        return inside, outside
+
+    def _guessed(self, inside: int, outside: int, belongs: Belongs) -> tuple[int, int]:
+        """The same by the rivals alone."""
+        while _apart(inside, outside):
+            middle = _middle(inside, outside)
+            inside, outside = (middle, outside) if belongs(self.leader(middle)) else (inside, middle)
+        return inside, outside
+
+
+def context_range(contexts: Contexts) -> ContextRange:
+    """How far the plan's sizes stay the best, up and down."""
+    here = contexts.plan.case.workload.context_tokens
+    low = _edge(contexts, max(1, here // SPAN))
+    high = _edge(contexts, min(MAX_CONTEXT, here * SPAN))
+    return ContextRange(low=low, high=high, searched=sum(low.tokens <= tokens <= high.tokens for tokens in contexts.best))
+
+
+def _edge(contexts: Contexts, last: int) -> Edge:
+    """The nearest boundary on the way to ``last``."""
+    plan = contexts.plan
+    mine, inside = sizes_of(plan.layout), plan.case.workload.context_tokens
+    contexts.winner(inside)
+    for tokens in _outward(inside, last):
+        if tokens != last and contexts.leader(tokens) == mine:
+            continue
+        if contexts.winner(tokens) != mine:
+            kept, beyond = contexts.boundary(inside, tokens, lambda sizes: sizes == mine)
+            layout = _layout_at(contexts, beyond)
+            ends: Literal["another layout", "no layout"] = "no layout" if layout is None else "another layout"
+            return Edge(tokens=kept, beyond_tokens=beyond, beyond=layout, ends=ends)
+        inside = tokens
+    return Edge(tokens=inside, beyond_tokens=None, beyond=None, ends="the search")
+
+
+def _outward(start: int, last: int) -> Iterator[int]:
+    """Contexts from the start to the last, further and further apart."""
+    ratio, tokens = STEP, start
+    while tokens != last:
+        further = math.ceil(tokens * ratio) if last > start else math.floor(tokens / ratio)
+        tokens = min(further, last) if last > start else max(further, last)
+        ratio = min(ratio**GROWTH, LONGEST)
+        yield tokens
+
+
+def crossovers(contexts: Contexts) -> tuple[int, int, list[Crossover]]:
+    """(from, to, where the best layout's KVP changes between): each doubling of the context is looked into."""
+    here = contexts.plan.case.workload.context_tokens
+    marks = sorted({min(max(round(here * 2.0**octave), 1), MAX_CONTEXT) for octave in range(-OCTAVES, OCTAVES + 1)})
+    found = [one for below, above in pairwise(marks) for one in _crossings(contexts, below, above)]
+    return marks[0], marks[-1], found
+
+
+def _crossings(contexts: Contexts, below: int, above: int) -> Iterator[Crossover]:
+    """The changes of KVP on one way from a context's to another's, where both have a plan."""
+    last = contexts.winner(above)
+    while (first := contexts.winner(below)) is not None and last is not None and first[0] != last[0]:
+        kvp = first[0]
+        inside, outside = contexts.boundary(below, above, lambda sizes, kvp=kvp: sizes is not None and sizes[0] == kvp)
+        before, after = _layout_at(contexts, inside), _layout_at(contexts, outside)
+        if before is not None and after is not None:
+            yield Crossover(below_tokens=inside, above_tokens=outside, below=before, above=after)
+        below = outside
+
+
+def _layout_at(contexts: Contexts, tokens: int) -> PlanLayout | None:
+    best = contexts.best[tokens]
+    if best is None:
+        return None
+    case = at_context(contexts.plan.case, tokens)
+    return Answer(case, contexts.plan.request, best.layout, best.batch).figures.layout
+
+
+def _apart(one: int, other: int) -> bool:
+    return abs(one - other) > 1 and max(one, other) > CLOSE * min(one, other)
+
+
+def _middle(one: int, other: int) -> int:
+    """Halfway in ratio, and between the two."""
+    low, high = sorted((one, other))
+    return min(max(round(math.sqrt(low * high)), low + 1), high - 1)
