@@ -14,7 +14,7 @@ from helixplan.cost.memory import attention_memory, ffn_memory, memory_limit, st
 from helixplan.cost.shares import Shares
 from helixplan.cost.step import COMMUNICATION, PHASE_ORDER, Part, Phase, attention_part, ffn_part
 from helixplan.cost.timing import Timing
-from helixplan.inputs.model import Model, MoE
+from helixplan.inputs.model import LatentAttention, Model, MoE, RecurrentAttention
 from helixplan.inputs.workload import EXCHANGES, Request
 from helixplan.layout import Layout, Layouts, dealt
 from helixplan.placement import (
@@ -350,8 +350,11 @@ def _copies(model: Model, layout: Layout, ranks: list[PlanRank]) -> dict[str, fl
         held[f"query_heads{told}"] = times(kind.query_heads, (one.query_heads for one in heads))
         held[f"output_heads{told}"] = times(kind.query_heads, (one.output_heads for one in heads))
         held[f"kv_heads{told}"] = times(kind.kv_heads, (one.kv_heads for one in heads))
-        shards = layout.dp * (layout.kvp if kind.window is None else 1)
-        held[f"kv_cache{told}"] = held[f"kv_heads{told}"] / shards
+        shards = layout.dp * (layout.kvp if kind.split_by_kvp else 1)
+        cached = "query_heads" if isinstance(kind, RecurrentAttention) else "kv_heads"
+        held[f"kv_cache{told}"] = held[f"{cached}{told}"] / shards
+        if isinstance(kind, LatentAttention) and kind.indexer is not None:
+            held[f"index_keys{told}"] = len(stage) / layout.dp
     if model.experts:
         held["experts"] = times(model.experts, (rank.experts for rank in stage)) / layout.tpf
     for name, ffn, _ in model.ffn_kinds:

@@ -127,12 +127,12 @@ def whole_heads(model: Model, kvp: Any, tpa: Any) -> Bools:
     """Where no head would have to be split: structure, not a rule. Broadcasts over kvp and tpa.
 
     Query heads divide by the attention group, KV heads by TPA (or TPA by the KV heads, which duplicates them); layers with a
-    sliding window spread their heads over the whole group, so there the group takes TPA's place.
+    sliding window or a state spread their heads over the whole group, so there the group takes TPA's place.
     """
     group = np.asarray(kvp) * np.asarray(tpa)
     fine: Bools = np.ones(np.shape(group), dtype=bool)
     for _, attention, _ in model.attention_kinds:
-        spread = tpa if attention.window is None else group
+        spread = tpa if attention.split_by_kvp else group
         fine &= (attention.query_heads % group == 0) & (
             (attention.kv_heads % spread == 0) | (np.asarray(spread) % attention.kv_heads == 0)
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from helixplan.inputs.model import Attention, GroupedQueryAttention, Model, MoE
+from helixplan.inputs.model import Attention, LatentAttention, Model, MoE
 from helixplan.layout import Layout, dealt, may_dispatch
 
 NOTHING = (0, 0)
@@ -47,16 +47,16 @@ def coordinates(layout: Layout) -> Iterator[Coordinates]:
 def heads_held(attention: Attention, layout: Layout, place: Coordinates) -> dict[str, list[int]]:
     """Half-open ranges of the heads a rank computes attention for, holds after the exchange, and caches keys of.
 
-    Layers with a sliding window spread their heads over the whole attention group, where nothing is exchanged.
+    Layers with a sliding window or a state spread their heads over the whole attention group, where nothing is exchanged.
     """
     each = attention.query_heads // layout.attention_group
     first = (place.tpa * layout.kvp + place.kvp) * each
     outputs = [first, first + each]
     queries = outputs
-    if attention.window is None:
+    if attention.split_by_kvp:
         queries = [place.tpa * layout.kvp * each, (place.tpa + 1) * layout.kvp * each]
     kv = [0, 1]
-    if isinstance(attention, GroupedQueryAttention):
+    if not isinstance(attention, LatentAttention):
         per_kv_head = attention.query_heads // attention.kv_heads
         kv = [queries[0] // per_kv_head, (queries[1] - 1) // per_kv_head + 1]
     return {"query_heads": queries, "output_heads": outputs, "kv_heads": kv}
@@ -65,7 +65,7 @@ def heads_held(attention: Attention, layout: Layout, place: Coordinates) -> dict
 def spoken_of_first(model: Model) -> tuple[str, Attention]:
     """The kind of attention layer that a rank's heads are told of first: one whose cache grows, if any does."""
     kinds = [(name, attention) for name, attention, _ in model.attention_kinds]
-    return next(((name, attention) for name, attention in kinds if attention.window is None), kinds[0])
+    return next(((name, attention) for name, attention in kinds if attention.split_by_kvp), kinds[0])
 
 
 def experts_held(model: Model, layout: Layout, place: Coordinates) -> tuple[int, int]:
@@ -113,7 +113,7 @@ def process_groups(model: Model, layout: Layout) -> dict[str, list[list[int]]]:
     """
     places = list(coordinates(layout))
     working = [place for place in places if place.ep is not None]
-    exchanging = places if any(attention.window is None for _, attention, _ in model.attention_kinds) else []
+    exchanging = places if any(attention.split_by_kvp for _, attention, _ in model.attention_kinds) else []
 
     def by(members: list[Coordinates], *key: str) -> list[list[int]]:
         groups: dict[tuple[int, ...], list[int]] = {}

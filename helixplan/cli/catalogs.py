@@ -129,7 +129,10 @@ def _model_facts(model: Model) -> dict[str, Any]:
 
 def _attention_words(attention: Any) -> str:
     if hasattr(attention, "kv_rank"):
-        return f"MLA {attention.query_heads}"
+        sparse = f" top {attention.indexer.top_k}" if attention.indexer else ""
+        return f"MLA {attention.query_heads}{sparse}"
+    if hasattr(attention, "key_dim"):
+        return f"state {attention.query_heads}"
     window = f" window {attention.window}" if attention.window else ""
     return f"GQA {attention.query_heads}/{attention.kv_heads}{window}"
 
@@ -158,8 +161,8 @@ def _model_record(model: Model) -> dict[str, Any]:
                 "name": group.name,
                 "layers": len(group.layers),
                 "kv_bytes_per_token": {dtype: group.kv_bytes_per_token(dtype) for dtype in ("bf16", "fp8", "nvfp4")},
-                "attention": {"kind": type(group.attention).__name__, **asdict(group.attention)},
-                "ffn": {"kind": type(group.ffn).__name__, **asdict(group.ffn)},
+                "attention": group.attention and {"kind": type(group.attention).__name__, **asdict(group.attention)},
+                "ffn": group.ffn and {"kind": type(group.ffn).__name__, **asdict(group.ffn)},
             }
             for group in model.groups
         ],

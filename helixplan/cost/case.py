@@ -8,7 +8,7 @@ from functools import cached_property
 
 from helixplan.errors import InputError
 from helixplan.inputs.hardware import AttentionKernel, GemmKernel, GroupedGemmKernel, Hardware, LatentAttentionKernel
-from helixplan.inputs.model import Attention, LatentAttention, Model, MoE, WeightPrecision
+from helixplan.inputs.model import Attention, LatentAttention, Model, MoE, RecurrentAttention, WeightPrecision
 from helixplan.inputs.workload import BYTES_PER_ELEMENT, Workload
 
 
@@ -49,7 +49,9 @@ class Machine:
         return table.get("bf16" if self.kv_dtype == "bf16" else "fp8", table["bf16"])
 
     def attention_math(self, attention: Attention) -> str:
-        """The attention core's arithmetic: the workload's, or the kernel's own where the GPU has it, else bf16."""
+        """The attention core's arithmetic: the workload's, or the kernel's own where the GPU has it, else bf16; of a state bf16."""
+        if isinstance(attention, RecurrentAttention):
+            return "bf16"
         own = self.attention_kernel(attention).math
         return self.workload.attention_math or (own if own in self.hardware.gpu.flops_per_s else "bf16")
 

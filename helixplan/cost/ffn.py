@@ -48,7 +48,8 @@ def moe_phases(shares: Shares, name: str, moe: MoE) -> dict[str, Timing]:
     }
     if moe.shared:
         timings["ffn.shared"] = _sharded(shares, moe.shared, "shared", shares.shared_group, shares.shared_requests)
-    return timings | _communication(shares, moe, mean, case.ways.get(f"ffn.reduce {name}"))
+    timings |= _communication(shares, moe, mean, case.ways.get(f"ffn.reduce {name}"))
+    return {phase: timing for phase, timing in timings.items() if phase != "ffn.latent" or moe.latent is not None}
 
 
 def _sharded(shares: Shares, ffn: DenseFFN, component: str, tp: Amount, requests: Amount) -> Timing:
@@ -94,6 +95,13 @@ def _routed(shares: Shares, moe: MoE, tokens: Amount) -> Timing:
     return gemm(shares.case.machine, tokens, router, shares.case.precision.of(router.component))
 
 
+def _projected(shares: Shares, moe: MoE, tokens: Amount) -> Timing:
+    """Tokens to the width that experts see and back, on every rank: partial sums go up before they are reduced."""
+    case = shares.case
+    matrices = moe.projections(case.model.hidden)
+    return sum((gemm(case.machine, tokens, matrix, case.precision.of(matrix.component)) for matrix in matrices), Timing())
+
+
 def _by_gathering(shares: Shares, moe: MoE, sum_by: str | None, shot: str | None) -> dict[str, Timing]:
     """Every rank sees every token. Then one all-reduce over the group or, as the paper has it, an all-reduce over TPF, an
     all-gather over EP and a local sum; the latter only where no GPU waits."""
@@ -110,6 +118,7 @@ def _by_gathering(shares: Shares, moe: MoE, sum_by: str | None, shot: str | None
         paper = paper.where((paper.seconds < whole.seconds) & (shares.ffn_group == shares.stage), whole)
     return {
         "ffn.router": _routed(shares, moe, shares.stage_requests),
+        "ffn.latent": _projected(shares, moe, shares.stage_requests),
         "ffn.gather": _gathered(shares),
         "ffn.reduce": whole if sum_by == "all-reduce" else paper,
     }
@@ -123,14 +132,16 @@ def _by_dispatch(shares: Shares, moe: MoE, pairs: Floats, shot: str | None) -> d
     tokens again, with the shared expert's partial sums in it.
     """
     fabric, hidden = shares.fabric, shares.case.model.hidden
+    width = moe.token_width(hidden)
     own = ceil_div(shares.group_requests, shares.attention_group)
-    sent = own * moe.experts_per_token * (1 - 1 / shares.ep) * hidden
-    between = all_reduce(fabric, shares.tpf, shares.tpf, pairs * hidden * ACTIVATION_BYTES, way="two-shot")
+    sent = own * moe.experts_per_token * (1 - 1 / shares.ep) * width
+    between = all_reduce(fabric, shares.tpf, shares.tpf, pairs * width * ACTIVATION_BYTES, way="two-shot")
     size = shares.group_requests * hidden * ACTIVATION_BYTES
     again = all_reduce(fabric, shares.attention_group, shares.attention_group, size, way=shot)
     combined = all_to_all(fabric, shares.ep, shares.ffn_group, sent * ACTIVATION_BYTES)
     return {
         "ffn.router": _routed(shares, moe, own),
+        "ffn.latent": _projected(shares, moe, own),
         "ffn.gather": all_to_all(fabric, shares.ep, shares.ffn_group, sent * DISPATCH_BYTES),
         "ffn.reduce": between + combined + again,
     }

@@ -101,8 +101,7 @@ def attention_memory(shares: Shares, exchange: Amount, loads: list[StageLoad]) -
         held = shares.heads(attention)
         up = np.where(np.asarray(exchange) == VALUE, held.query, held.output)
         weights = _gemm_bytes(shares, attention.gemms(hidden, held.query, held.kv, held.output, up))
-        cache = shares.cached_requests * held.tokens * held.kv * attention.kv_elements_per_head * case.machine.kv_bytes
-        a_layer.append(Memory(weights_bytes=weights, kv_cache_bytes=cache))
+        a_layer.append(Memory(weights_bytes=weights, kv_cache_bytes=shares.cached_requests * held.cache_bytes))
     return [_stage(buffers, a_layer, load.attention) for load in loads]
 
 
@@ -119,7 +118,7 @@ def ffn_memory(shares: Shares, loads: list[StageLoad]) -> list[Memory]:
         if isinstance(ffn, MoE):
             shared = ffn.shared.gemms(hidden, shares.shared_group, component="shared") if ffn.shared else []
             experts = ceil_div(ffn.experts, shares.ep) * ffn.expert(hidden, shares.tpf).elements
-            weights = _gemm_bytes(shares, [ffn.router(hidden), *shared])
+            weights = _gemm_bytes(shares, [ffn.router(hidden), *ffn.projections(hidden), *shared])
             weights = weights + experts * BYTES_PER_ELEMENT[case.precision.experts]
         else:
             weights = _gemm_bytes(shares, ffn.gemms(hidden, shares.ffn_group))
@@ -148,7 +147,7 @@ def _exchange_buffers(shares: Shares, exchange: Amount) -> Floats:
     """Room to send and to receive one layer's partial outputs, where there is an exchange."""
     widest = np.zeros(len(shares.layouts))
     for _, attention, _ in shares.case.model.attention_kinds:
-        if attention.window is None:
+        if attention.split_by_kvp:
             width: Amount = attention.output_dim
             if isinstance(attention, LatentAttention):
                 width = np.where(np.asarray(exchange) == VALUE, attention.value_dim, attention.kv_rank)

@@ -11,7 +11,7 @@ import numpy as np
 from helixplan.cost.case import Machine
 from helixplan.cost.timing import Timing
 from helixplan.inputs.hardware import LatentAttentionKernel
-from helixplan.inputs.model import Attention, Expert, Gemm, LatentAttention
+from helixplan.inputs.model import Expert, Gemm, GroupedQueryAttention, Indexer, LatentAttention, RecurrentAttention
 from helixplan.inputs.workload import ACTIVATION_BYTES, BYTES_PER_ELEMENT
 from helixplan.numeric import Amount
 
@@ -55,11 +55,11 @@ def grouped_gemm(
     """The routed experts of a GPU: ``active`` of them read, ``pairs`` token-expert pairs computed, the fastest kernel run.
 
     t0 + max(bytes/(e BW), flops/(f peak)) + a active + r tokens, for every rank sorts all ``tokens``. Bytes are the active
-    experts' weights and each pair's input, two intermediates in, one out, and output. ``experts`` of
+    experts' weights and each pair's input, two intermediates in (one without a gate), one out, and output. ``experts`` of
     the whole layer; a kernel may not run with more than some.
     """
     gpu = machine.hardware.gpu
-    activations = pairs * (2 * expert.hidden + 3 * expert.width) * ACTIVATION_BYTES
+    activations = pairs * (2 * expert.hidden + expert.matrices * expert.width) * ACTIVATION_BYTES
     weights = active * expert.elements * BYTES_PER_ELEMENT[dtype]
     moved = weights + activations
     flops = 2.0 * pairs * expert.elements
@@ -78,7 +78,12 @@ def grouped_gemm(
 
 
 def attention_core(
-    machine: Machine, attention: Attention, requests: Amount, tokens: Amount, query_heads: Amount, kv_heads: Amount
+    machine: Machine,
+    attention: GroupedQueryAttention | LatentAttention,
+    requests: Amount,
+    tokens: Amount,
+    query_heads: Amount,
+    kv_heads: Amount,
 ) -> tuple[float, Timing]:
     """One layer's attention over a GPU's shard of the cache: (floor in seconds, what comes on top of it).
 
@@ -134,6 +139,48 @@ def attention_core(
         compute_s=requests * compute_s,
     )
     return kernel.floor_us * MICRO, on_top.judged(kernel.median_error)
+
+
+INDEX_KERNELS, STATE_KERNELS = 2, 2
+"""Launches beside the GEMMs: an indexer's scores and its choice; a short convolution and the step of the state."""
+
+
+def index_core(machine: Machine, attention: LatentAttention, indexer: Indexer, requests: Amount, context: float) -> Timing:
+    """Scoring every token of a request, and choosing among them: 2 t0 + max(bytes/(e BW), flops/(f peak)).
+
+    Bytes are the keys, the queries and the chosen tokens' numbers (4 each). No table measures it: attention's efficiencies stand in.
+    """
+    kernel, gpu = machine.attention_kernel(attention), machine.hardware.gpu
+    keys = requests * context * indexer.head_dim * machine.kv_bytes
+    chosen = requests * min(context, float(indexer.top_k)) * 4
+    moved = keys + requests * indexer.heads * (indexer.head_dim + 1) * ACTIVATION_BYTES + chosen
+    flops = 2.0 * requests * context * indexer.heads * indexer.head_dim
+    memory_s = moved / (kernel.memory_efficiency * gpu.memory_bytes_per_s)
+    compute_s = flops / (kernel.math_efficiency * gpu.flops_per_s[machine.attention_math(attention)])
+    launches = small_kernels(machine, INDEX_KERNELS).seconds
+    seconds = launches + np.maximum(memory_s, compute_s)
+    if not machine.detailed:
+        return Timing(seconds)
+    return Timing(seconds, moved, keys, flops, memory_s=memory_s, compute_s=compute_s)
+
+
+def state_step(machine: Machine, attention: RecurrentAttention, requests: Amount, query_heads: Amount, kv_heads: Amount) -> Timing:
+    """One token through a recurrent layer: every state and the convolution's inputs read and written once, 2 t0 besides.
+
+    FLOPs: the state times the query, the outer product added to it, and with the delta rule the state times the key.
+    """
+    gpu = machine.hardware.gpu
+    efficiency = machine.hardware.kernels.attention["bf16"].memory_efficiency
+    held = requests * attention.held_bytes(query_heads, kv_heads)
+    through = 2 * query_heads * attention.value_dim + 2 * kv_heads * attention.key_dim
+    moved = 2 * held + requests * through * ACTIVATION_BYTES
+    flops = 2.0 * (3 if attention.delta else 2) * requests * query_heads * attention.key_dim * attention.value_dim
+    memory_s = moved / (efficiency * gpu.memory_bytes_per_s)
+    compute_s = flops / (efficiency * gpu.flops_per_s["bf16"])
+    seconds = small_kernels(machine, STATE_KERNELS).seconds + np.maximum(memory_s, compute_s)
+    if not machine.detailed:
+        return Timing(seconds)
+    return Timing(seconds, moved, 2 * held, flops, memory_s=memory_s, compute_s=compute_s)
 
 
 def merge(machine: Machine, requests: Amount, query_heads: Amount, output_heads: Amount, width: int) -> Timing:

@@ -10,19 +10,21 @@ import numpy as np
 from helixplan.append import shard_tokens
 from helixplan.cost.case import Case
 from helixplan.cost.collectives import Fabric
-from helixplan.inputs.model import Attention
+from helixplan.inputs.model import Attention, LatentAttention, RecurrentAttention
 from helixplan.layout import Layouts, may_dispatch
 from helixplan.numeric import Amount, Bools, Floats, ceil_div
 
 
 @dataclass(frozen=True)
 class Heads:
-    """Of one kind of attention layer, on one GPU: heads it computes, caches and holds after the exchange; tokens a request."""
+    """Of one kind of attention layer, on one GPU: heads it computes, caches and holds after the exchange; of a request the tokens
+    its core reads, and the bytes it holds in a layer."""
 
     query: Amount
     kv: Amount
     output: Amount
     tokens: Amount
+    cache_bytes: Amount
 
 
 @dataclass(frozen=True)
@@ -111,15 +113,21 @@ class Shares:
         return Fabric(self.case.machine, self.gpus)
 
     def heads(self, attention: Attention) -> Heads:
-        """A layer with a sliding window keeps the whole window on every KVP rank and splits its heads over the group instead."""
-        workload = self.case.workload
-        if attention.window is not None:
-            spread, tokens = self.attention_group, float(min(workload.context_tokens, attention.window))
+        """A layer with a sliding window or a state keeps all of it on every KVP rank and splits its heads over the group instead.
+
+        Sparse attention's tokens may all lie on one rank, and its indexer's keys lie on every rank: KVP shortens neither.
+        """
+        workload, kv_bytes = self.case.workload, self.case.machine.kv_bytes
+        spread = self.tpa if attention.split_by_kvp else self.attention_group
+        query, kv = attention.query_heads / spread, ceil_div(attention.kv_heads, spread)
+        if isinstance(attention, RecurrentAttention):
+            tokens, held = 0.0, attention.held_bytes(query, kv)
         else:
-            spread, tokens = self.tpa, shard_tokens(workload.context_tokens, self.kvp, workload.kv_block_tokens)
-        return Heads(
-            query=attention.query_heads / spread,
-            kv=ceil_div(attention.kv_heads, spread),
-            output=attention.query_heads / self.attention_group,
-            tokens=tokens,
-        )
+            context = float(workload.context_tokens)
+            tokens = shard_tokens(workload.context_tokens, self.kvp, workload.kv_block_tokens)
+            tokens = min(context, attention.window) if attention.window is not None else tokens
+            held = tokens * kv * attention.kv_elements_per_head * kv_bytes
+            indexer = attention.indexer if isinstance(attention, LatentAttention) else None
+            if indexer is not None:
+                held, tokens = held + context * indexer.head_dim * kv_bytes, min(context, float(indexer.top_k))
+        return Heads(query, kv, attention.query_heads / self.attention_group, tokens, held)

@@ -15,10 +15,10 @@ from helixplan.cost.case import Case
 from helixplan.cost.collectives import all_reduce, all_to_all, best_chunks, overlapped, pipeline_hop
 from helixplan.cost.ffn import dense_phases, moe_phases
 from helixplan.cost.memory import Memory, attention_memory, ffn_memory, fullest_loads
-from helixplan.cost.roofline import MICRO, attention_core, gemm, merge, small_kernels
+from helixplan.cost.roofline import MICRO, attention_core, gemm, index_core, merge, small_kernels, state_step
 from helixplan.cost.shares import Heads, Shares
 from helixplan.cost.timing import Timing
-from helixplan.inputs.model import Attention, Gemm, LatentAttention, MoE
+from helixplan.inputs.model import Attention, Gemm, LatentAttention, MoE, RecurrentAttention
 from helixplan.inputs.workload import ACTIVATION_BYTES
 from helixplan.layout import AUTO, EXCHANGE_CODES, LATENT, VALUE, Layouts
 from helixplan.numeric import Amount, Floats, Ints, ceil_div
@@ -27,6 +27,7 @@ SMALL_KERNELS_A_LAYER = 5
 COMMUNICATION = ("attention.exchange", "attention.reduce", "ffn.gather", "ffn.reduce")
 PHASE_ORDER = (
     "attention.qkv",
+    "attention.index",
     "attention.core",
     "attention.exchange",
     "attention.merge",
@@ -36,6 +37,7 @@ PHASE_ORDER = (
     "ffn.gather",
     "ffn.dense",
     "ffn.router",
+    "ffn.latent",
     "ffn.experts",
     "ffn.shared",
     "ffn.reduce",
@@ -105,7 +107,7 @@ def ffn_part(case: Case, layouts: Layouts, batch: Amount) -> Part:
     for name, ffn, layers in case.model.ffn_kinds:
         timings = moe_phases(shares, name, ffn) if isinstance(ffn, MoE) else dense_phases(shares, name, ffn)
         phases += [Phase(p, name if several else None, len(layers), t.times(float(len(layers)))) for p, t in timings.items()]
-    small = small_kernels(case.machine, SMALL_KERNELS_A_LAYER).times(float(case.model.layers))
+    small = small_kernels(case.machine, SMALL_KERNELS_A_LAYER).times(case.model.halves / 2)
     phases.append(Phase("small", None, case.model.layers, small))
     excess = _uneven_stages(shares, phases)
     head = Gemm("head", case.model.hidden, ceil_div(case.model.vocabulary, shares.stage))
@@ -164,6 +166,10 @@ def _projection_phases(shares: Shares) -> list[Phase]:
         for matrix in attention.gemms(shares.case.model.hidden, held.query, held.kv, held.output, held.output):
             if matrix.phase != "attention.value_up":
                 timings[matrix.phase] = timings.get(matrix.phase, Timing()) + _gemm(shares, matrix)
+        if isinstance(attention, LatentAttention) and attention.indexer is not None:
+            context = float(shares.case.workload.context_tokens)
+            scored = index_core(shares.case.machine, attention, attention.indexer, shares.group_requests, context)
+            timings["attention.index"] += scored
         phases += [Phase(name, group, layers, timing.times(float(layers))) for name, timing in timings.items()]
     return phases
 
@@ -177,9 +183,13 @@ def _core_phases(shares: Shares, exchange: Ints) -> tuple[list[Phase], Floats]:
     phases: list[Phase] = []
     chunks = np.ones(len(shares.layouts))
     for group, attention, held, layers in _kinds(shares):
+        if isinstance(attention, RecurrentAttention):
+            stepped = state_step(shares.case.machine, attention, shares.group_requests, held.query, held.kv)
+            phases.append(Phase("attention.core", group, layers, stepped.times(float(layers))))
+            continue
         timings = {}
         floor, core = attention_core(shares.case.machine, attention, shares.group_requests, held.tokens, held.query, held.kv)
-        if attention.window is None:
+        if attention.split_by_kvp:
             exposed, merged, chunks = _exchange(shares, attention, held, exchange, floor, core)
             timings = {"attention.exchange": exposed, "attention.merge": merged}
             floors = Timing(floor * chunks)

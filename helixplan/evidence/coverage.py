@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from helixplan.evidence.emulation.ranks import WrongLayout, owned_blocks
-from helixplan.inputs.model import Attention, GroupedQueryAttention, Model, MoE
+from helixplan.inputs.model import Attention, LatentAttention, Model, MoE
 from helixplan.layout import may_dispatch
 from helixplan.placement import spoken_of_first
 from helixplan.plans import Plan, PlanHeads, PlanRank
@@ -62,7 +62,7 @@ def _attention_group(plan: Plan, model: Model, ranks: list[PlanRank]) -> Iterato
         yield from _covered(f"output_heads{told}", attention.query_heads, ((rank, held.output_heads) for rank, held in known))
         for rank, held in known:
             yield from _kv_heads_read(rank, held, attention, told)
-        if attention.window is None:
+        if attention.split_by_kvp:
             yield from _blocks(plan, known, told)
 
 
@@ -71,7 +71,7 @@ def _kv_heads_read(rank: PlanRank, held: PlanHeads, attention: Attention, told: 
     if not (queries[0] <= outputs[0] and outputs[1] <= queries[1]) or queries[1] > attention.query_heads:
         yield f"rank {rank.rank}: output_heads{told} {_span(outputs)} are not among its query_heads {_span(queries)}"
     wanted = [0, 1]
-    if isinstance(attention, GroupedQueryAttention):
+    if not isinstance(attention, LatentAttention):
         each = attention.query_heads // attention.kv_heads
         wanted = [queries[0] // each, (queries[1] - 1) // each + 1]
     if held.kv_heads != wanted:

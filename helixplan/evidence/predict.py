@@ -12,7 +12,7 @@ from helixplan.cost.collectives import Fabric, all_gather, all_reduce, all_to_al
 from helixplan.cost.roofline import attention_core, gemm, grouped_gemm, merge, small_kernels
 from helixplan.evidence.measurements import Measurements
 from helixplan.inputs.hardware import Hardware
-from helixplan.inputs.model import Attention, Expert, Gemm, GroupedQueryAttention, LatentAttention
+from helixplan.inputs.model import Expert, Gemm, GroupedQueryAttention, LatentAttention
 from helixplan.inputs.workload import ACTIVATION_BYTES, BYTES_PER_ELEMENT, Workload
 from helixplan.numeric import Floats
 
@@ -70,7 +70,13 @@ def _attention(machine: Machine, found: Measurements) -> Floats:
     return seconds
 
 
-def _core(machine: Machine, kind: Attention, found: Measurements, query_heads: Floats, kv_heads: Floats | float) -> Floats:
+def _core(
+    machine: Machine,
+    kind: GroupedQueryAttention | LatentAttention,
+    found: Measurements,
+    query_heads: Floats,
+    kv_heads: Floats | float,
+) -> Floats:
     floor, rest = attention_core(machine, kind, found["batch"], found["tokens"], query_heads, kv_heads)
     return np.asarray(floor + rest.seconds)
 

@@ -17,6 +17,7 @@ from helixplan.evidence.emulation.ranks import WrongLayout
 from helixplan.evidence.emulation.run import TOLERANCE, Emulation
 from helixplan.evidence.emulation.scaling import scale_down
 from helixplan.evidence.rescore import ROUNDING, rescored, structural
+from helixplan.inputs.model import RecurrentAttention
 from helixplan.placement import spoken_of_first
 from helixplan.plans import Plan
 
@@ -135,6 +136,10 @@ def compare(emulation: Emulation, step: int) -> Iterator[Counted]:
 
 
 def _at_full_size(found: Verification, plan: Plan, case: Case, merge: Merge, tell: Tell) -> None:
-    found.full_size_error = full_size_error(plan, spoken_of_first(case.model)[1], merge=merge, tell=tell)
+    attention = spoken_of_first(case.model)[1]
+    if isinstance(attention, RecurrentAttention):
+        found.failures.append("no layer attends over the context: leave out --full-size-attention")
+        return
+    found.full_size_error = full_size_error(plan, attention, merge=merge, tell=tell)
     if not found.full_size_error <= TOLERANCE:
         found.failures.append(f"full-size attention is off by {found.full_size_error:.2g}; at most {TOLERANCE:g} is allowed")

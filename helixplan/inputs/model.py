@@ -1,19 +1,22 @@
 """A model as the planner sees it: layers of attention and FFN, their GEMMs, parameters and KV cache.
 
 Shapes follow Helix (arXiv 2507.07120) 2.1-2.2; latent attention (MLA) is the absorbed decode form of DeepSeek-V2
-(arXiv 2405.04434) 2.1. Norms and biases are left out of every count: under 0.1 % of any bundled model.
+(arXiv 2405.04434) 2.1, its indexer DeepSeek-V3.2's (arXiv 2512.02556) 2.1; recurrent layers are Gated DeltaNet
+(arXiv 2412.06464), Kimi Delta Attention (arXiv 2510.26692) and Mamba-2 (arXiv 2405.21060). Norms, biases and short convolutions
+are left out of every count: under 0.1 % of any bundled model.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from helixplan.inputs.workload import BYTES_PER_ELEMENT
+from helixplan.inputs.workload import ACTIVATION_BYTES, BYTES_PER_ELEMENT
 from helixplan.numeric import Amount, ceil_div
 
 Part = TypeVar("Part")
@@ -45,13 +48,22 @@ class GroupedQueryAttention:
     kv_heads: int
     head_dim: int
     window: int | None = None
+    output_gate: bool = False
+    """Whether a gate as wide as the heads' output multiplies it: one more projection, of the heads held after the exchange."""
 
     def gemms(self, hidden: int, query_heads: Amount, kv_heads: Amount, output_heads: Amount, up_heads: Amount) -> list[Gemm]:
         """The projections of a GPU that holds so many heads. ``up_heads`` concerns only MLA."""
+        gate = [Gemm("attention.qkv", hidden, output_heads * self.head_dim)] if self.output_gate else []
         return [
             Gemm("attention.qkv", hidden, (query_heads + 2 * kv_heads) * self.head_dim),
+            *gate,
             Gemm("attention.out", output_heads * self.head_dim, hidden),
         ]
+
+    @property
+    def split_by_kvp(self) -> bool:
+        """Whether the cache grows with the context, so that KVP ranks split it; else heads are spread over all of them."""
+        return self.window is None
 
     @property
     def kv_elements_per_head(self) -> int:
@@ -65,6 +77,25 @@ class GroupedQueryAttention:
 
 
 @dataclass(frozen=True)
+class Indexer:
+    """Sparse attention's choice of the ``top_k`` tokens that are read: small queries of ``heads`` against one key a token.
+
+    Every rank of an attention group scores every token: the choice is of the whole context, whatever a rank's shard holds.
+    """
+
+    heads: int
+    head_dim: int
+    top_k: int
+
+    def gemms(self, hidden: int, query_width: int) -> list[Gemm]:
+        """Queries (from what MLA's own queries come from), the token's key, and each head's weight."""
+        return [
+            Gemm("attention.index", query_width, self.heads * self.head_dim),
+            Gemm("attention.index", hidden, self.head_dim + self.heads),
+        ]
+
+
+@dataclass(frozen=True)
 class LatentAttention:
     """MLA: every query head reads the one latent vector of a token, so for sharding there is one KV head."""
 
@@ -74,14 +105,21 @@ class LatentAttention:
     nope_dim: int
     rope_dim: int
     value_dim: int
+    output_gate: bool = False
+    indexer: Indexer | None = None
 
     kv_heads: int = field(default=1, init=False)
     window: None = field(default=None, init=False)
+    split_by_kvp: bool = field(default=True, init=False)
 
     def gemms(self, hidden: int, query_heads: Amount, kv_heads: Amount, output_heads: Amount, up_heads: Amount) -> list[Gemm]:
         """The projections of a GPU; ``up_heads`` are the heads whose latent output it lifts to values."""
         down = (self.query_rank or 0) + self.kv_rank + self.rope_dim
+        gate = [Gemm("attention.qkv", hidden, output_heads * self.value_dim)] if self.output_gate else []
+        index = self.indexer.gemms(hidden, self.query_rank or hidden) if self.indexer else []
         return [
+            *index,
+            *gate,
             Gemm("attention.qkv", hidden, down),
             Gemm("attention.qkv", self.query_rank or hidden, query_heads * (self.nope_dim + self.rope_dim)),
             Gemm("attention.qkv", self.nope_dim, self.kv_rank, heads=query_heads),
@@ -100,55 +138,129 @@ class LatentAttention:
         return self.kv_rank
 
 
-Attention = GroupedQueryAttention | LatentAttention
+@dataclass(frozen=True)
+class RecurrentAttention:
+    """Linear attention or a state-space layer: each head keeps a state of key_dim x value_dim, whatever the context.
+
+    ``query_heads`` have a state each; groups of them share one of ``kv_heads`` keys and queries (Mamba: B and C). A short
+    convolution keeps the last inputs of every channel. Heads are spread over the whole attention group.
+    """
+
+    query_heads: int
+    kv_heads: int
+    key_dim: int
+    value_dim: int
+    convolution: int
+    """Tokens that the short convolution spans."""
+    scalars: int = 1
+    """Projected numbers a head: the step size, the decay."""
+    delta: bool = True
+    """Whether what the state already says of a key is taken out first (the delta rule), which reads the state once more."""
+    decay_rank: int | None = None
+    """The decay of every key channel, by a projection of this rank (Kimi Delta Attention); None: one of the scalars."""
+    gate_rank: int | None = None
+    """The rank of the output gate's projection; None: a full one."""
+    state_bytes: int = 4
+    """An element of the state; the convolution's inputs are activations."""
+
+    window: None = field(default=None, init=False)
+    output_dim: int = field(default=0, init=False)
+    split_by_kvp: bool = field(default=False, init=False)
+
+    def gemms(self, hidden: int, query_heads: Amount, kv_heads: Amount, output_heads: Amount, up_heads: Amount) -> list[Gemm]:
+        """The projections of a GPU that holds so many heads; nothing is exchanged, so ``output_heads`` are its query heads."""
+        gate = query_heads * self.value_dim
+        columns = 2 * kv_heads * self.key_dim + query_heads * (self.value_dim + self.scalars)
+        gemms = [Gemm("attention.qkv", hidden, columns + (gate if self.gate_rank is None else 0))]
+        if self.gate_rank is not None:
+            gemms += [Gemm("attention.qkv", hidden, self.gate_rank), Gemm("attention.qkv", self.gate_rank, gate)]
+        if self.decay_rank is not None:
+            decay = query_heads * self.key_dim
+            gemms += [Gemm("attention.qkv", hidden, self.decay_rank), Gemm("attention.qkv", self.decay_rank, decay)]
+        return [*gemms, Gemm("attention.out", output_heads * self.value_dim, hidden)]
+
+    def held_bytes(self, query_heads: Amount, kv_heads: Amount) -> Amount:
+        """Of one request on a GPU that holds so many heads: states, and the convolution's inputs."""
+        states = query_heads * self.key_dim * self.value_dim * self.state_bytes
+        channels = 2 * kv_heads * self.key_dim + query_heads * self.value_dim
+        return states + (self.convolution - 1) * channels * ACTIVATION_BYTES
+
+    kv_elements_per_head: int = field(default=0, init=False)
+    """Nothing grows with the context."""
+
+
+Attention = GroupedQueryAttention | LatentAttention | RecurrentAttention
 
 
 @dataclass(frozen=True)
 class DenseFFN:
-    """SwiGLU: gate and up projections to ``width``, and down again."""
+    """SwiGLU: gate and up projections to ``width``, and down again; without the gate where it is not ``gated``."""
 
     width: int
+    gated: bool = True
 
     def gemms(self, hidden: int, tp: Amount, phase: str = "ffn.dense", component: str = "dense") -> list[Gemm]:
         """The slice of one of ``tp`` GPUs; widths that do not divide are padded."""
         share = ceil_div(self.width, tp)
         return [
-            Gemm(phase, hidden, 2 * share, component=component),
+            Gemm(phase, hidden, (2 if self.gated else 1) * share, component=component),
             Gemm(phase, share, hidden, component=component),
         ]
 
 
 @dataclass(frozen=True)
 class Expert:
-    """A slice of one SwiGLU expert: ``width`` columns of two matrices in and one out."""
+    """A slice of one SwiGLU expert: ``width`` columns of two matrices in (one, where it is not ``gated``) and one out."""
 
     hidden: Amount
     width: Amount
+    gated: bool = True
+
+    @property
+    def matrices(self) -> int:
+        return 3 if self.gated else 2
 
     @property
     def elements(self) -> Amount:
-        return 3 * self.hidden * self.width
+        return self.matrices * self.hidden * self.width
 
 
 @dataclass(frozen=True)
 class MoE:
-    """``experts_per_token`` of ``experts`` routed SwiGLU experts, and a shared expert of ``shared_width`` (0: none)."""
+    """``experts_per_token`` of ``experts`` routed SwiGLU experts, and a shared expert of ``shared_width`` (0: none).
+
+    With a ``latent`` width routed experts see tokens of that width: projected down before them and their weighted sum up after,
+    both on every rank (LatentMoE, arXiv 2601.18089).
+    """
 
     experts: int
     experts_per_token: int
     width: int
     shared_width: int = 0
+    gated: bool = True
+    latent: int | None = None
 
     @property
     def shared(self) -> DenseFFN | None:
-        return DenseFFN(self.shared_width) if self.shared_width else None
+        return DenseFFN(self.shared_width, self.gated) if self.shared_width else None
 
     def router(self, hidden: int) -> Gemm:
         return Gemm("ffn.router", hidden, self.experts, component="router")
 
     def expert(self, hidden: int, tpf: Amount) -> Expert:
         """One expert on a GPU that holds a ``tpf``-th of it."""
-        return Expert(hidden, ceil_div(self.width, tpf))
+        return Expert(self.token_width(hidden), ceil_div(self.width, tpf), self.gated)
+
+    def token_width(self, hidden: int) -> int:
+        """How wide the tokens are that experts see."""
+        return self.latent or hidden
+
+    def projections(self, hidden: int) -> list[Gemm]:
+        """Down to the latent width and up again, where there is one."""
+        if self.latent is None:
+            return []
+        sizes = ((hidden, self.latent), (self.latent, hidden))
+        return [Gemm("ffn.latent", k, n, component="shared") for k, n in sizes]
 
 
 FFN = DenseFFN | MoE
@@ -156,19 +268,21 @@ FFN = DenseFFN | MoE
 
 @dataclass(frozen=True)
 class LayerGroup:
-    """Layers that are alike, by their indices."""
+    """Layers that are alike, by their indices. Either half may be missing, as in Nemotron-H."""
 
     name: str
-    attention: Attention
-    ffn: FFN
+    attention: Attention | None
+    ffn: FFN | None
     layers: tuple[int, ...]
 
     def kv_bytes_per_token(self, dtype: str = "bf16") -> float:
-        """Bytes a request's cache grows by with each token in these layers (those with a sliding window do not grow)."""
-        if self.attention.window is not None:
+        """Bytes a request's cache grows by with each token in these layers: nothing under a window or where there is a state."""
+        if self.attention is None or not self.attention.split_by_kvp:
             return 0.0
-        elements = self.attention.kv_heads * self.attention.kv_elements_per_head * len(self.layers)
-        return elements * BYTES_PER_ELEMENT[dtype]
+        elements = self.attention.kv_heads * self.attention.kv_elements_per_head
+        if isinstance(self.attention, LatentAttention) and self.attention.indexer is not None:
+            elements += self.attention.indexer.head_dim
+        return elements * len(self.layers) * BYTES_PER_ELEMENT[dtype]
 
 
 @dataclass(frozen=True)
@@ -207,23 +321,28 @@ class Model:
     @cached_property
     def attention_kinds(self) -> tuple[tuple[str, Attention, tuple[int, ...]], ...]:
         """Each distinct attention, a name for it, and the layers that have it."""
-        return _merged((g.name, g.attention, g.layers) for g in self.groups)
+        return _merged((g.name, g.attention, g.layers) for g in self.groups if g.attention is not None)
 
     @cached_property
     def ffn_kinds(self) -> tuple[tuple[str, FFN, tuple[int, ...]], ...]:
         """Each distinct FFN, a name for it, and the layers that have it."""
-        return _merged((g.name, g.ffn, g.layers) for g in self.groups)
+        return _merged((g.name, g.ffn, g.layers) for g in self.groups if g.ffn is not None)
 
     @cached_property
     def query_heads(self) -> int:
         """Every attention group divides this many heads."""
-        return self.groups[0].attention.query_heads
+        return math.gcd(*(attention.query_heads for _, attention, _ in self.attention_kinds))
+
+    @cached_property
+    def halves(self) -> int:
+        """Attention and FFN halves of all layers: two a layer, but where layers have only one."""
+        return sum(len(layers) for _, _, layers in (*self.attention_kinds, *self.ffn_kinds))
 
     @cached_property
     def kv_heads(self) -> int:
         """The KV heads that TPA may spread over: the fewest of any layer whose cache grows (all layers, if none grows)."""
         kinds = [attention for _, attention, _ in self.attention_kinds]
-        growing = [attention for attention in kinds if attention.window is None]
+        growing = [attention for attention in kinds if attention.split_by_kvp]
         return min(attention.kv_heads for attention in growing or kinds)
 
     @cached_property
@@ -246,21 +365,19 @@ class Model:
         return self._body_parameters(active=True) + self.hidden * self.vocabulary
 
     def _body_parameters(self, *, active: bool) -> int:
-        total = 0
-        for group in self.groups:
-            attention, ffn = group.attention, group.ffn
-            heads = attention.query_heads
-            gemms = attention.gemms(self.hidden, heads, attention.kv_heads, heads, heads)
-            if isinstance(ffn, MoE):
-                routed = ffn.experts_per_token if active else ffn.experts
-                gemms.append(ffn.router(self.hidden))
-                gemms += ffn.shared.gemms(self.hidden, 1) if ffn.shared else []
-                experts = routed * int(ffn.expert(self.hidden, 1).elements)
-            else:
-                gemms += ffn.gemms(self.hidden, 1)
-                experts = 0
-            total += len(group.layers) * (experts + sum(int(gemm.elements) for gemm in gemms))
-        return total
+        attention = sum(
+            len(layers) * _elements(kind.gemms(self.hidden, kind.query_heads, kind.kv_heads, kind.query_heads, kind.query_heads))
+            for _, kind, layers in self.attention_kinds
+        )
+        ffn = sum(len(layers) * self._ffn_parameters(kind, active=active) for _, kind, layers in self.ffn_kinds)
+        return attention + ffn
+
+    def _ffn_parameters(self, ffn: FFN, *, active: bool) -> int:
+        if isinstance(ffn, DenseFFN):
+            return _elements(ffn.gemms(self.hidden, 1))
+        shared = ffn.shared.gemms(self.hidden, 1) if ffn.shared else []
+        routed = (ffn.experts_per_token if active else ffn.experts) * int(ffn.expert(self.hidden, 1).elements)
+        return routed + _elements([ffn.router(self.hidden), *ffn.projections(self.hidden), *shared])
 
     def kv_bytes_per_token(self, dtype: str = "bf16") -> float:
         """Bytes the whole cache of one request grows by with each token."""
@@ -268,9 +385,24 @@ class Model:
 
     @cached_property
     def sha256(self) -> str:
-        """Of what the cost depends on: not of the name, the order of keys or where the file lies."""
-        content = asdict(replace(self, name=""))
+        """Of what the cost depends on: not of the name, the order of keys or where the file lies.
+
+        What stands at its default is left out, so that a new kind of layer changes no other model's.
+        """
+        content = _stated(replace(self, name=""))
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _elements(gemms: list[Gemm]) -> int:
+    return sum(int(gemm.elements) for gemm in gemms)
+
+
+def _stated(value: Any) -> Any:
+    """What a dataclass says beyond its defaults, of what kind it is, and the same of all it holds."""
+    if is_dataclass(value) and not isinstance(value, type):
+        said = {f.name: getattr(value, f.name) for f in fields(value) if getattr(value, f.name) != f.default}
+        return {"kind": type(value).__name__} | {name: _stated(item) for name, item in said.items()}
+    return [_stated(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _merged(parts: Iterator[tuple[str, Part, tuple[int, ...]]]) -> tuple[tuple[str, Part, tuple[int, ...]], ...]:

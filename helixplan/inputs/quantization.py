@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from helixplan.inputs.model import LayerGroup, MoE, WeightPrecision
+from helixplan.inputs.model import LayerGroup, MoE, RecurrentAttention, WeightPrecision
 from helixplan.inputs.validation import validate
 
 MOST_PATTERNS, LONGEST_PATTERN = 4096, 200
@@ -153,14 +153,24 @@ def _modules(groups: Iterable[LayerGroup]) -> dict[str, list[str]]:
     for group in groups:
         for layer in group.layers:
             at = f"model.layers.{layer}"
-            modules.setdefault("attention", []).append(f"{at}.self_attn.o_proj")
+            if group.attention is not None:
+                modules.setdefault("attention", []).append(f"{at}.{_attention_module(group)}")
             if isinstance(group.ffn, MoE):
                 modules.setdefault("experts", []).append(f"{at}.mlp.experts.0.gate_proj")
                 if group.ffn.shared_width:
                     modules.setdefault("shared", []).append(f"{at}.mlp.shared_experts.gate_proj")
-            else:
+            elif group.ffn is not None:
                 modules.setdefault("dense", []).append(f"{at}.mlp.gate_proj")
     return modules
+
+
+def _attention_module(group: LayerGroup) -> str:
+    """Nemotron-H calls every layer's only half its mixer; Kimi's recurrent layers are called as its others are, Qwen's are not."""
+    recurrent = isinstance(group.attention, RecurrentAttention)
+    if group.ffn is None:
+        return "mixer.out_proj" if recurrent else "mixer.o_proj"
+    named = recurrent and group.attention.decay_rank is None  # type: ignore[union-attr]
+    return "linear_attn.out_proj" if named else "self_attn.o_proj"
 
 
 def _pattern(text: str, wrong: Wrong) -> Callable[[str], bool]:

@@ -95,4 +95,4 @@ def overlap_loss(case: Case, points: list[FrontierPoint]) -> float:
 
 def kvp_is_idle(case: Case) -> bool:
     """Whether no layer's cache grows with the context, so that there is nothing for KVP to split."""
-    return all(attention.window is not None for _, attention, _ in case.model.attention_kinds)
+    return all(not attention.split_by_kvp for _, attention, _ in case.model.attention_kinds)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from helixplan.evidence.emulation import mathematics
 from helixplan.evidence.emulation.ranks import Rank, WrongLayout
-from helixplan.inputs.model import Attention, GroupedQueryAttention, LatentAttention
+from helixplan.inputs.model import GroupedQueryAttention, Indexer, LatentAttention
 from helixplan.inputs.workload import ACTIVATION_BYTES
-from helixplan.numeric import Floats
+from helixplan.numeric import Floats, Ints
 
 LSE_BYTES = 4.0
+TOKEN_NUMBER_BYTES = 4.0
 Merge = Callable[[Floats, Floats], Floats]
 
 
@@ -32,7 +33,7 @@ class AttentionHalf:
     ranks: list[Rank]
     exchanges: dict[int, list[int]]
     """Each rank's exchange group, itself included."""
-    attention: Attention
+    attention: GroupedQueryAttention | LatentAttention
     kind: str
     layer: int
     micro_batch: int
@@ -40,6 +41,8 @@ class AttentionHalf:
     chunks: int
     value_exchange: bool
     merge: Merge = mathematics.merged
+    read: dict[int, Ints] = field(default_factory=dict)
+    """Sparse attention: the positions that each rank's indexer chose.  -> (requests, top_k)"""
 
     def heads(self, x: Floats) -> dict[int, Floats]:
         """Every rank's output heads, merged.  -> {rank: (requests, output heads, value width)}"""
@@ -62,11 +65,19 @@ class AttentionHalf:
             under_way = partials
         if under_way is not None:
             done.append(self._exchanged(under_way))
-        return {rank.number: self._lifted(rank, np.concatenate([part[rank.number] for part in done])) for rank in self.ranks}
+        lifted = {rank.number: self._lifted(rank, np.concatenate([part[rank.number] for part in done])) for rank in self.ranks}
+        return {rank.number: self._gated(rank, x, lifted[rank.number]) for rank in self.ranks}
+
+    def _gated(self, rank: Rank, x: Floats, heads: Floats) -> Floats:
+        """Where there is an output gate, of the heads that the rank has after the exchange."""
+        if not self.attention.output_gate:
+            return heads
+        gate = rank.multiply("attention.qkv", self.kind, x, rank.weights[self.layer]["gate"], "attention")
+        return heads * mathematics.sigmoid(gate)
 
     def _split(self) -> bool:
         """Whether this kind of layer's cache is split along the sequence."""
-        return self.attention.window is None
+        return self.attention.split_by_kvp
 
     def _append(self, rank: Rank, entry: Floats) -> None:
         """The new token's keys and values, kept by the owner of its block; by every rank where a window is held whole."""
@@ -102,7 +113,37 @@ class AttentionHalf:
         rope = mathematics.rotated(query[..., attention.nope_dim :], self.position)
         key = mathematics.rotated(latent[:, attention.kv_rank :], self.position)
         entry = np.concatenate([latent[:, : attention.kv_rank], key], axis=-1)[:, None]
+        if attention.indexer is not None:
+            self.read[rank.number] = self._chosen(rank, attention.indexer, low, x)
         return np.concatenate([nope, rope], axis=-1), entry
+
+    def _chosen(self, rank: Rank, indexer: Indexer, low: Floats, x: Floats) -> Ints:
+        """The tokens that sparse attention reads: every rank scores every token, the new one included."""
+        own, key = rank.weights[self.layer], (self.layer, self.micro_batch)
+        asked = rank.multiply("attention.index", self.kind, low, own["index_query"], "attention")
+        new = rank.multiply("attention.index", self.kind, x, own["index_key"], "attention")
+        asked = mathematics.rotated(asked, self.position)
+        entry = mathematics.rotated(new[:, : indexer.head_dim], self.position)
+        keys = rank.index_keys[key] = np.concatenate([rank.index_keys[key], entry[:, None]], axis=1)
+        weights = new[:, indexer.head_dim :]
+        read = mathematics.chosen(asked, weights, keys, indexer.top_k)
+        rank.ledger.add(
+            "attention.index",
+            self.kind,
+            rank.number,
+            stored=keys.size * rank.case.machine.kv_bytes,
+            other=(asked.size + weights.size) * ACTIVATION_BYTES + read.size * TOKEN_NUMBER_BYTES,
+            flops=2.0 * keys.size * indexer.heads,
+        )
+        return read
+
+    def _unread(self, rank: Rank, chunk: slice, held: int) -> Floats:
+        """Which of the rank's ``held`` tokens a chunk's requests do not read.  -> (requests, tokens) of bool"""
+        positions = np.arange(self.position + 1)
+        owned = positions[rank.schedule.owner(positions) == rank.index]
+        if len(owned) != held:
+            raise WrongLayout(f"rank {rank.number}: kv_blocks give it {len(owned)} tokens, its cache holds {held}")
+        return np.asarray(~(self.read[rank.number][chunk][:, :, None] == owned).any(axis=1))
 
     def _core(self, rank: Rank, query: Floats, chunk: slice, *, first: bool) -> Partial:
         """Attention of one chunk of requests over the rank's shard."""
@@ -110,22 +151,25 @@ class AttentionHalf:
         if isinstance(attention, LatentAttention):
             keys, values = cache.transpose(0, 2, 1, 3), cache[..., : attention.kv_rank].transpose(0, 2, 1, 3)
             scores = (query @ keys[:, 0].transpose(0, 2, 1)) / np.sqrt(attention.nope_dim + attention.rope_dim)
-            width = attention.kv_rank
-            operations = 2.0 * query.shape[1] * cache.shape[1] * (query.shape[-1] + width)
+            width, tokens = attention.kv_rank, cache.shape[1]
+            if attention.indexer is not None:
+                scores = np.where(self._unread(rank, chunk, tokens)[:, None], -np.inf, scores)
+                # A kernel goes through the whole list of chosen tokens, those that lie on other ranks masked.
+                tokens = self.read[rank.number].shape[1]
         else:
             assert isinstance(attention, GroupedQueryAttention)
             read = rank.read_heads(attention, rank.heads(attention))
             by_head = cache[:, :, read].transpose(0, 2, 1, 3)
             keys, values = by_head[..., : attention.head_dim], by_head[..., attention.head_dim :]
             scores = (query[:, :, None] @ keys.transpose(0, 1, 3, 2))[:, :, 0] / np.sqrt(attention.head_dim)
-            width = attention.head_dim
-            operations = 2.0 * query.shape[1] * cache.shape[1] * (query.shape[-1] + width)
+            width, tokens = attention.head_dim, cache.shape[1]
+        operations = 2.0 * query.shape[1] * tokens * (query.shape[-1] + width)
         outputs, lse = mathematics.partial_attention(scores, values)
         rank.ledger.add(
             "attention.core",
             self.kind,
             rank.number,
-            stored=cache.size * rank.case.machine.kv_bytes,
+            stored=len(query) * tokens * cache.shape[2] * cache.shape[3] * rank.case.machine.kv_bytes,
             other=(query.size + outputs.size) * ACTIVATION_BYTES,
             flops=len(query) * operations,
         )

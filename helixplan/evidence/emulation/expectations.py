@@ -7,7 +7,7 @@ sends every token to any experts, all as likely, again and again; what the ranks
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -95,6 +95,7 @@ def _drawn(emulation: Emulation, moe: MoE, layer: int, kind: str, draws: int, se
         return chosen, np.full(chosen.shape, 1 / per_token)
 
     half = emulation.ffn_half(ranks, layer, route)
+    assert half is not None
     experts, away, back = np.zeros((draws, 4)), np.zeros(draws), np.zeros(draws)
     # A GPU of the fullest kind sends ``own`` tokens; where groups are uneven the others send fewer, and the mean is theirs too.
     # What slices tell each other is charged by the mean of all ranks as it is.
@@ -109,7 +110,8 @@ def _drawn(emulation: Emulation, moe: MoE, layer: int, kind: str, draws: int, se
         returned = _total(emulation, COMBINE, kind) * full + _total(emulation, BETWEEN, kind)
         back[index] = ledger.fullest("ffn.reduce", kind)[WIRE] + returned / layout.gpus_per_stage
     columns = max(rank.weights[layer]["expert_in"].shape[-1] for rank in ranks if rank.plan.tpf is not None)
-    return _Counted(experts, 2.0 * 3 * scaled.model.hidden * columns, away, back, half.way.startswith("dispatch"))
+    pair_flops = 2.0 * float(np.asarray(replace(moe, width=columns).expert(scaled.model.hidden, 1).elements))
+    return _Counted(experts, pair_flops, away, back, half.way.startswith("dispatch"))
 
 
 def _tokens(hidden: Floats, ids: Ints) -> Tokens:

@@ -106,17 +106,29 @@ class FfnHalf:
             return rank.swiglu("ffn.dense", self.kind, h, "dense")
         logits = rank.multiply("ffn.router", self.kind, h, rank.weights[self.ledger.layer]["router"], "router")
         experts, weights = self.route(logits, self.ffn.experts_per_token)
-        total = np.zeros_like(h)
+        seen = self._to_latent(rank, h)
+        total = np.zeros_like(seen)
         for expert in range(*rank.plan.experts):
             rows, slots = np.nonzero(experts == expert)
             if len(rows):
-                total[rows] += weights[rows, slots, None] * rank.expert(self.kind, h[rows], expert)
+                total[rows] += weights[rows, slots, None] * rank.expert(self.kind, seen[rows], expert)
+        total = self._from_latent(rank, total)
         if self.ffn.shared_width and may_dispatch(rank.scaled.layout):
             rows = np.searchsorted(everything.ids, own.ids)
             total[rows] += rank.swiglu("ffn.shared", self.kind, h[rows], "shared")
         elif self.ffn.shared_width:
             total += rank.swiglu("ffn.shared", self.kind, h, "shared")
         return total
+
+    def _to_latent(self, rank: Rank, h: Floats) -> Floats:
+        """Tokens at the width that experts see."""
+        own = rank.weights[self.ledger.layer]
+        return rank.multiply("ffn.latent", self.kind, h, own["latent_in"], "shared") if "latent_in" in own else h
+
+    def _from_latent(self, rank: Rank, total: Floats) -> Floats:
+        """Experts' weighted sums at the model's width again."""
+        own = rank.weights[self.ledger.layer]
+        return rank.multiply("ffn.latent", self.kind, total, own["latent_out"], "shared") if "latent_out" in own else total
 
     def _summed(self, partials: dict[int, Floats]) -> dict[int, Floats]:
         """Every rank's sum of the partials: one all-reduce over the stage, or over TPF with an all-gather over EP after it."""
@@ -154,13 +166,15 @@ class FfnHalf:
             own[number] = slice(*dealt(len(h[number]), len(members))[members.index(number)])
             mine = h[number][own[number]]
             logits = rank.multiply("ffn.router", self.kind, mine, rank.weights[self.ledger.layer]["router"], "router")
-            self._send_pairs(sent, number, mine, *self.route(logits, moe.experts_per_token))
+            self._send_pairs(sent, number, self._to_latent(rank, mine), *self.route(logits, moe.experts_per_token))
         back = self._computed(sent)
         partials = {}
         for number, tokens in before.items():
-            partials[number] = np.zeros_like(tokens.x)
+            returned = np.zeros((own[number].stop - own[number].start, moe.token_width(tokens.x.shape[1])))
             for pair, y in back.contents(number):
-                partials[number][own[number].start + pair.row] += pair.weight * y
+                returned[pair.row] += pair.weight * y
+            partials[number] = np.zeros_like(tokens.x)
+            partials[number][own[number]] = self._from_latent(self.ranks[number], returned)
             if moe.shared_width:
                 partials[number] += self.ranks[number].swiglu("ffn.shared", self.kind, h[number], "shared")
         sums: dict[int, Floats] = {}

@@ -10,7 +10,7 @@ from helixplan.evidence.emulation import mathematics
 from helixplan.evidence.emulation.attention import Merge
 from helixplan.evidence.emulation.mathematics import partial_attention
 from helixplan.evidence.emulation.ranks import owned_blocks
-from helixplan.inputs.model import Attention, GroupedQueryAttention, LatentAttention
+from helixplan.inputs.model import GroupedQueryAttention, LatentAttention
 from helixplan.numeric import Floats
 from helixplan.plans import Plan, PlanRank
 
@@ -20,7 +20,7 @@ FULL_SIZE_TOKENS = 65_536 + 17
 
 def full_size_error(
     plan: Plan,
-    attention: Attention,
+    attention: GroupedQueryAttention | LatentAttention,
     tokens: int = FULL_SIZE_TOKENS,
     merge: Merge = mathematics.merged,
     tell: Callable[[str], None] = lambda said: None,
@@ -61,7 +61,7 @@ def _whole(scores: Floats, values: Floats) -> Floats:
     return np.asarray(weights / weights.sum(axis=-1, keepdims=True) @ values)
 
 
-def _caches(attention: Attention, heads: tuple[int, ...], tokens: int) -> Iterator[tuple[Floats, Floats, Floats, list[int]]]:
+def _caches(attention: GroupedQueryAttention | LatentAttention, heads: tuple[int, ...], tokens: int) -> Iterator[tuple[Floats, Floats, Floats, list[int]]]:
     """Of each KV head that these query heads read: scaled queries, keys, values (tokens, width), and whom it serves."""
     draw = np.random.default_rng(heads[0])
     if isinstance(attention, LatentAttention):
@@ -70,7 +70,6 @@ def _caches(attention: Attention, heads: tuple[int, ...], tokens: int) -> Iterat
         scale = np.sqrt(attention.nope_dim + attention.rope_dim)
         yield query / scale, cache, cache[:, : attention.kv_rank], list(range(*heads))
         return
-    assert isinstance(attention, GroupedQueryAttention)
     each = attention.query_heads // attention.kv_heads
     for kv in range(heads[0] // each, (heads[1] - 1) // each + 1):
         served = [head for head in range(*heads) if head // each == kv]

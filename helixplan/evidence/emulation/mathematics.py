@@ -20,9 +20,26 @@ def rotated(x: Floats, position: int) -> Floats:
     return np.concatenate([a * np.cos(angle) - b * np.sin(angle), a * np.sin(angle) + b * np.cos(angle)], axis=-1)
 
 
-def gated(gate: Floats, up: Floats) -> Floats:
-    """SwiGLU's inner activation: silu(gate) up."""
-    return np.asarray(gate / (1 + np.exp(-gate)) * up)
+def sigmoid(x: Floats) -> Floats:
+    return np.asarray(1 / (1 + np.exp(-x)))
+
+
+def activated(inner: Floats) -> Floats:
+    """An FFN's inner activation: silu(gate) up of (rows, 2, width); of (rows, 1, width), without a gate, relu squared."""
+    first = inner[..., 0, :]
+    if inner.shape[-2] == 1:
+        return np.asarray(np.maximum(first, 0.0) ** 2)
+    return np.asarray(first * sigmoid(first) * inner[..., 1, :])
+
+
+def chosen(query: Floats, weights: Floats, keys: Floats, top_k: int) -> Ints:
+    """Sparse attention's choice: the tokens whose keys score highest, sum over heads of weight relu(query key).
+
+    ``query`` (requests, heads, d), ``weights`` (requests, heads), ``keys`` (requests, tokens, d).  -> (requests, min(top_k, tokens))
+    """
+    scores = np.einsum("bh,bht->bt", weights, np.maximum(query @ keys.transpose(0, 2, 1), 0.0))
+    few = min(top_k, scores.shape[1])
+    return np.asarray(np.sort(np.argpartition(-scores, few - 1, axis=-1)[:, :few], axis=-1))
 
 
 def routed(logits: Floats, per_token: int) -> tuple[Ints, Floats]:
@@ -37,13 +54,14 @@ def partial_attention(scores: Floats, values: Floats) -> tuple[Floats, Floats]:
     """Softmax-weighted values over the tokens of one shard, and the log-sum-exp that says how much they weigh.
 
     ``scores`` (b, heads, tokens), ``values`` (b, heads or 1, tokens, width).  -> (b, heads, width), (b, heads)
-    An empty shard weighs nothing: its log-sum-exp is -inf.
+    An empty shard weighs nothing, nor does one whose tokens are all at -inf: its log-sum-exp is -inf.
     """
     if not scores.shape[-1]:
         return np.zeros((*scores.shape[:2], values.shape[-1])), np.full(scores.shape[:2], -np.inf)
     most = scores.max(axis=-1, keepdims=True)
-    weights = np.exp(scores - most)
-    total = weights.sum(axis=-1, keepdims=True)
+    empty = np.isneginf(most)
+    weights = np.exp(scores - np.where(empty, 0.0, most))
+    total = np.where(empty, 1.0, weights.sum(axis=-1, keepdims=True))
     output = weights @ values[:, 0] if values.shape[1] == 1 else (weights[:, :, None, :] @ values)[:, :, 0]
     return output / total, (most + np.log(total))[..., 0]
 

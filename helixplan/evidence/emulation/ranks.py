@@ -11,10 +11,11 @@ from helixplan.append import AppendSchedule
 from helixplan.cost.case import Case
 from helixplan.errors import HelixplanError
 from helixplan.evidence.emulation.ledger import Ledger
-from helixplan.evidence.emulation.mathematics import gated
+from helixplan.evidence.emulation.mathematics import activated, sigmoid
+from helixplan.evidence.emulation.recurrent import State, advanced
 from helixplan.evidence.emulation.scaling import Scaled
-from helixplan.evidence.emulation.weights import Tensors, World
-from helixplan.inputs.model import Attention, GroupedQueryAttention, LatentAttention, MoE
+from helixplan.evidence.emulation.weights import Tensors, World, prefilled_state
+from helixplan.inputs.model import FFN, Attention, GroupedQueryAttention, LatentAttention, MoE, RecurrentAttention
 from helixplan.inputs.workload import ACTIVATION_BYTES, BYTES_PER_ELEMENT
 from helixplan.numeric import Floats, Ints
 from helixplan.placement import spoken_of_first
@@ -38,7 +39,10 @@ def owned_blocks(rank: PlanRank) -> tuple[int, int, int]:
 
 @dataclass
 class Rank:
-    """``weights`` by scaled layer; ``caches`` by scaled layer and micro-batch: (requests, tokens, KV heads, entries)."""
+    """``weights`` by scaled layer; ``caches`` by scaled layer and micro-batch: (requests, tokens, KV heads, entries).
+
+    So are ``index_keys`` (requests, all tokens, d) of sparse attention and ``states`` of recurrent layers.
+    """
 
     plan: PlanRank
     scaled: Scaled
@@ -47,6 +51,8 @@ class Rank:
     """Which of the KVP ranks it is."""
     weights: dict[int, Tensors] = field(default_factory=dict)
     caches: dict[tuple[int, int], Floats] = field(default_factory=dict)
+    index_keys: dict[tuple[int, int], Floats] = field(default_factory=dict)
+    states: dict[tuple[int, int], State] = field(default_factory=dict)
     embedding: Floats = field(default_factory=lambda: np.zeros((0, 0)))
     head: Floats = field(default_factory=lambda: np.zeros((0, 0)))
     weight_bytes: float = 0.0
@@ -79,14 +85,22 @@ class Rank:
     def prefill(self, world: World, layer: int, micro_batch: int, requests: Ints) -> None:
         """The prefilled tokens of these requests whose blocks are the rank's, of its KV heads; of a window all that it holds."""
         attention = next(group.attention for group in self.scaled.model.groups if layer in group.layers)
+        if attention is None:
+            return
+        held = self.heads(attention)
+        heads, kv_heads = slice(*held.query_heads), slice(*held.kv_heads)
+        if isinstance(attention, RecurrentAttention):
+            self.states[layer, micro_batch] = prefilled_state(world.prefill[layer]).of(requests, heads, kv_heads)
+            return
         whole = world.prefill[layer]["kv"]
         positions = np.arange(whole.shape[1])
         if attention.window is None:
             positions = positions[self.schedule.owner(positions) == self.index]
         else:
             positions = positions[-attention.window :]
-        heads = slice(*self.heads(attention).kv_heads)
-        self.caches[layer, micro_batch] = whole[requests][:, positions][:, :, heads]
+        self.caches[layer, micro_batch] = whole[requests][:, positions][:, :, kv_heads]
+        if "index" in world.prefill[layer]:
+            self.index_keys[layer, micro_batch] = world.prefill[layer]["index"][requests]
 
     @property
     def schedule(self) -> AppendSchedule:
@@ -94,39 +108,57 @@ class Rank:
 
     @property
     def cache_bytes(self) -> float:
-        return sum(cache.size for cache in self.caches.values()) * self.case.machine.kv_bytes
+        grown = sum(cache.size for caches in (self.caches, self.index_keys) for cache in caches.values())
+        kinds = [(attention, layers) for _, attention, layers in self.scaled.model.attention_kinds]
+        states = [
+            state.held_bytes(attention)
+            for (layer, _), state in self.states.items()
+            for attention, layers in kinds
+            if layer in layers and isinstance(attention, RecurrentAttention)
+        ]
+        return grown * self.case.machine.kv_bytes + sum(states)
 
     def _slices(self, layer: int, whole: Tensors) -> Tensors:
         group = next(group for group in self.scaled.model.groups if layer in group.layers)
-        attention, ffn = group.attention, group.ffn
+        own = self._attention_slices(group.attention, whole) if group.attention is not None else {}
+        own |= self._ffn_slices(group.ffn, whole) if group.ffn is not None else {}
+        self.weight_bytes += sum(
+            array.size * BYTES_PER_ELEMENT[self.case.precision.of(COMPONENT[part])] for part, array in own.items()
+        )
+        return own
+
+    def _attention_slices(self, attention: Attention, whole: Tensors) -> Tensors:
         heads = self.heads(attention)
         queries, kv, outputs = (slice(*pair) for pair in (heads.query_heads, heads.kv_heads, heads.output_heads))
+        if isinstance(attention, RecurrentAttention):
+            by_head = {name: queries for name in ("value", "scalars", "gate", "gate_up", "decay_up")} | {"query": kv, "key": kv}
+            own = {name: whole[name][:, where] for name, where in by_head.items() if name in whole}
+            own |= {name: whole[name] for name in ("gate_down", "decay_down") if name in whole}
+            return own | {"out": whole["out"][outputs]}
         if isinstance(attention, LatentAttention):
             lifted = queries if self.scaled.layout.exchange == "value" else outputs
             own = {"kv_down": whole["kv_down"], "query_up": whole["query_up"][:, queries], "key_up": whole["key_up"][queries]}
             own |= {"value_up": whole["value_up"][lifted]}
-            own |= {"query_down": whole["query_down"]} if "query_down" in whole else {}
+            own |= {name: whole[name] for name in ("query_down", "index_query", "index_key") if name in whole}
         else:
             own = {"query": whole["query"][:, queries], "key": whole["key"][:, kv], "value": whole["value"][:, kv]}
-        own["out"] = whole["out"][outputs]
+        if attention.output_gate:
+            own["gate"] = whole["gate"][:, outputs]
+        return own | {"out": whole["out"][outputs]}
+
+    def _ffn_slices(self, ffn: FFN, whole: Tensors) -> Tensors:
+        if self.plan.tpf is None:
+            return {}
         name = next(kind for kind, known, _ in self.scaled.model.ffn_kinds if known == ffn)
-        if self.plan.tpf is not None:
-            columns = self.scaled.ffn_cuts[name].scaled(self.plan.ffn_columns[name])
-            if isinstance(ffn, MoE):
-                experts = slice(*self.plan.experts)
-                own["router"] = whole["router"]
-                own["expert_in"], own["expert_out"] = (
-                    whole["expert_in"][experts, ..., columns],
-                    whole["expert_out"][experts, columns],
-                )
-            else:
-                own["dense_in"], own["dense_out"] = whole["dense_in"][..., columns], whole["dense_out"][columns]
-        if isinstance(ffn, MoE) and ffn.shared_width and self.plan.tpf is not None:
+        columns = self.scaled.ffn_cuts[name].scaled(self.plan.ffn_columns[name])
+        if not isinstance(ffn, MoE):
+            return {"dense_in": whole["dense_in"][..., columns], "dense_out": whole["dense_out"][columns]}
+        experts = slice(*self.plan.experts)
+        own: Tensors = {name: whole[name] for name in ("router", "latent_in", "latent_out") if name in whole}
+        own |= {"expert_in": whole["expert_in"][experts, ..., columns], "expert_out": whole["expert_out"][experts, columns]}
+        if ffn.shared_width:
             columns = self.scaled.shared_cuts[name].scaled(self.plan.shared_columns[name])
-            own["shared_in"], own["shared_out"] = whole["shared_in"][..., columns], whole["shared_out"][columns]
-        self.weight_bytes += sum(
-            array.size * BYTES_PER_ELEMENT[self.case.precision.of(COMPONENT[part])] for part, array in own.items()
-        )
+            own |= {"shared_in": whole["shared_in"][..., columns], "shared_out": whole["shared_out"][columns]}
         return own
 
     # what a GPU does, counted from the arrays it touches
@@ -148,11 +180,38 @@ class Rank:
         stored = weights.size * BYTES_PER_ELEMENT[self.case.precision.of(component)] if read else 0.0
         self.ledger.add(phase, kind, self.number, stored=stored, other=activations * ACTIVATION_BYTES, flops=flops)
 
+    def advance(self, attention: RecurrentAttention, kind: str, layer: int, micro_batch: int, x: Floats) -> Floats:
+        """A recurrent layer's step: this rank's heads.  -> (requests, heads, value_dim)"""
+        own, phase = self.weights[layer], "attention.qkv"
+        full = ("query", "key", "value", "scalars", *(("gate",) if attention.gate_rank is None else ()))
+        shapes = [own[name].shape[1:] for name in full]
+        whole = np.concatenate([own[name].reshape(len(own[name]), -1) for name in full], axis=1)
+        parts = np.split(self.multiply(phase, kind, x, whole, "attention"), np.cumsum([a * b for a, b in shapes])[:-1], axis=1)
+        query, key, value, scalars, *gates = (part.reshape(len(x), *shape) for part, shape in zip(parts, shapes, strict=True))
+        gate = gates[0] if gates else self._low_rank(kind, x, own["gate_down"], own["gate_up"])
+        decay = self._low_rank(kind, x, own["decay_down"], own["decay_up"]) if "decay_up" in own else None
+        before, first = self.states[layer, micro_batch], self.heads(attention).query_heads[0]
+        after, heads = advanced(attention, before, (query, key, value), scalars, decay, first)
+        self.states[layer, micro_batch] = after
+        self.ledger.add(
+            "attention.core",
+            kind,
+            self.number,
+            stored=before.held_bytes(attention) + after.held_bytes(attention),
+            other=(query.size + key.size + value.size + heads.size) * ACTIVATION_BYTES,
+            flops=2.0 * (3 if attention.delta else 2) * after.states.size,
+        )
+        return np.asarray(heads * gate * sigmoid(gate))
+
+    def _low_rank(self, kind: str, x: Floats, down: Floats, up: Floats) -> Floats:
+        low = self.multiply("attention.qkv", kind, x, down, "attention")
+        return self.multiply("attention.qkv", kind, low, up, "attention")
+
     def swiglu(self, phase: str, kind: str, x: Floats, name: str) -> Floats:
         """This rank's columns of a SwiGLU: a partial sum of the layer's output."""
         into, out = self.weights[self.ledger.layer][f"{name}_in"], self.weights[self.ledger.layer][f"{name}_out"]
         both = self.multiply(phase, kind, x, into, name)
-        return self.multiply(phase, kind, gated(both[:, 0], both[:, 1]), out, name)
+        return self.multiply(phase, kind, activated(both), out, name)
 
     def expert(self, kind: str, x: Floats, expert: int) -> Floats:
         """One routed expert's columns for its tokens (rows, H), which has to be held here."""
@@ -162,10 +221,10 @@ class Rank:
         weights = self.weights[self.ledger.layer]
         into, out = weights["expert_in"][expert - start], weights["expert_out"][expert - start]
         both = np.tensordot(x, into, axes=([1], [0]))
-        y = gated(both[:, 0], both[:, 1]) @ out
+        y = activated(both) @ out
         inner = both.shape[-1]
         stored = (into.size + out.size) * BYTES_PER_ELEMENT[self.case.precision.experts]
-        moved = len(x) * (2 * x.shape[1] + 3 * inner) * ACTIVATION_BYTES
+        moved = len(x) * (2 * x.shape[1] + (both.shape[1] + 1) * inner) * ACTIVATION_BYTES
         flops = 2.0 * len(x) * (into.size + out.size)
         self.ledger.add("ffn.experts", kind, self.number, stored=stored, other=moved, flops=flops)
         return np.asarray(y)
@@ -185,6 +244,8 @@ class Rank:
 
 COMPONENT = {
     **dict.fromkeys(("kv_down", "query_down", "query_up", "key_up", "value_up", "query", "key", "value", "out"), "attention"),
+    **dict.fromkeys(("index_query", "index_key", "gate", "gate_down", "gate_up", "decay_down", "decay_up", "scalars"), "attention"),
+    **dict.fromkeys(("latent_in", "latent_out"), "shared"),
     **dict.fromkeys(("dense_in", "dense_out"), "dense"),
     **dict.fromkeys(("shared_in", "shared_out"), "shared"),
     **dict.fromkeys(("expert_in", "expert_out"), "experts"),

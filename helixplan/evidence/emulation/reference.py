@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from helixplan.evidence.emulation.mathematics import gated, normed, rotated, routed
-from helixplan.evidence.emulation.weights import Tensors, World
-from helixplan.inputs.model import FFN, GroupedQueryAttention, LatentAttention, Model, MoE
+from helixplan.evidence.emulation.mathematics import activated, chosen, normed, rotated, routed, sigmoid
+from helixplan.evidence.emulation.recurrent import State, advanced
+from helixplan.evidence.emulation.weights import Tensors, World, prefilled_state
+from helixplan.inputs.model import FFN, Attention, GroupedQueryAttention, LatentAttention, Model, MoE, RecurrentAttention
 from helixplan.numeric import Floats
 
 
@@ -18,28 +19,51 @@ class Reference:
 
     model: Model
     world: World
-    caches: list[Floats] = field(init=False)
+    caches: dict[int, Floats] = field(init=False)
+    index_keys: dict[int, Floats] = field(init=False)
+    states: dict[int, State] = field(init=False)
     seen: dict[tuple[int, str], Floats] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.caches = [tensors["kv"] for tensors in self.world.prefill]
+        prefill = list(enumerate(self.world.prefill))
+        self.caches = {layer: tensors["kv"] for layer, tensors in prefill if "kv" in tensors}
+        self.index_keys = {layer: tensors["index"] for layer, tensors in prefill if "index" in tensors}
+        self.states = {layer: prefilled_state(tensors) for layer, tensors in prefill if "states" in tensors}
 
     def step(self, step: int) -> Floats:
         """Logits of every request.  -> (requests, vocabulary)"""
         x = self.world.embedding[self.world.tokens[step]]
         kinds = {layer: group for group in self.model.groups for layer in group.layers}
         for layer in range(self.model.layers):
-            tensors, attention = self.world.layers[layer], kinds[layer].attention
-            if isinstance(attention, LatentAttention):
-                heads = self._latent(layer, attention, tensors, normed(x))
-            else:
-                heads = self._grouped(layer, attention, tensors, normed(x))
-            self.seen[layer, "attention heads"] = heads
-            x = x + np.einsum("bhv,hvo->bo", heads, tensors["out"])
-            self.seen[layer, "attention output"] = x
-            x = x + swiglu_layer(kinds[layer].ffn, tensors, normed(x))
-            self.seen[layer, "FFN output"] = x
+            tensors, attention, ffn = self.world.layers[layer], kinds[layer].attention, kinds[layer].ffn
+            if attention is not None:
+                heads = self._heads(layer, attention, tensors, normed(x))
+                self.seen[layer, "attention heads"] = heads
+                x = x + np.einsum("bhv,hvo->bo", heads, tensors["out"])
+                self.seen[layer, "attention output"] = x
+            if ffn is not None:
+                x = x + swiglu_layer(ffn, tensors, normed(x))
+                self.seen[layer, "FFN output"] = x
         return np.asarray(normed(x) @ self.world.head)
+
+    def _heads(self, layer: int, attention: Attention, tensors: Tensors, h: Floats) -> Floats:
+        if isinstance(attention, RecurrentAttention):
+            return self._recurrent(layer, attention, tensors, h)
+        if isinstance(attention, LatentAttention):
+            heads = self._latent(layer, attention, tensors, h)
+        else:
+            heads = self._grouped(layer, attention, tensors, h)
+        return heads * sigmoid(np.einsum("bi,ihv->bhv", h, tensors["gate"])) if attention.output_gate else heads
+
+    def _recurrent(self, layer: int, attention: RecurrentAttention, tensors: Tensors, h: Floats) -> Floats:
+        query, key, value, scalars = (np.einsum("bi,ihd->bhd", h, tensors[name]) for name in ("query", "key", "value", "scalars"))
+        decay = np.einsum("bi,ihd->bhd", h @ tensors["decay_down"], tensors["decay_up"]) if "decay_up" in tensors else None
+        self.states[layer], heads = advanced(attention, self.states[layer], (query, key, value), scalars, decay)
+        if attention.gate_rank is None:
+            gate = np.einsum("bi,ihd->bhd", h, tensors["gate"])
+        else:
+            gate = np.einsum("bi,ihd->bhd", h @ tensors["gate_down"], tensors["gate_up"])
+        return np.asarray(heads * gate * sigmoid(gate))
 
     def _append(self, layer: int, entry: Floats) -> Floats:
         self.caches[layer] = np.concatenate([self.caches[layer], entry[:, None]], axis=1)
@@ -71,6 +95,16 @@ class Reference:
         scores = np.einsum("bhn,bthn->bht", query[..., :nope], keys) + np.einsum(
             "bhd,btd->bht", query[..., nope:], cache[..., rank:]
         )
+        if attention.indexer is not None:
+            new = h @ tensors["index_key"]
+            width = attention.indexer.head_dim
+            own = np.concatenate([self.index_keys[layer], rotated(new[:, :width], position)[:, None]], axis=1)
+            self.index_keys[layer] = own
+            asked = rotated(np.einsum("bi,ihd->bhd", low, tensors["index_query"]), position)
+            read = chosen(asked, new[:, width:], own, attention.indexer.top_k)
+            unread = np.ones((len(h), own.shape[1]), dtype=bool)
+            np.put_along_axis(unread, read, values=False, axis=1)
+            scores = np.where(unread[:, None], -np.inf, scores)
         return softmaxed(scores / np.sqrt(nope + attention.rope_dim), values)
 
 
@@ -84,14 +118,16 @@ def swiglu_layer(ffn: FFN, tensors: Tensors, h: Floats) -> Floats:
     """The whole FFN of one layer, token by token."""
     if not isinstance(ffn, MoE):
         return _swiglu(h, tensors["dense_in"], tensors["dense_out"])
-    total = _swiglu(h, tensors["shared_in"], tensors["shared_out"]) if ffn.shared_width else np.zeros_like(h)
+    shared = _swiglu(h, tensors["shared_in"], tensors["shared_out"]) if ffn.shared_width else np.zeros_like(h)
     experts, weights = routed(h @ tensors["router"], ffn.experts_per_token)
+    seen = h @ tensors["latent_in"] if ffn.latent is not None else h
+    total = np.zeros_like(seen)
     for token in range(len(h)):
         for expert, weight in zip(experts[token], weights[token], strict=True):
-            total[token] += weight * _swiglu(h[token], tensors["expert_in"][expert], tensors["expert_out"][expert])
-    return total
+            total[token] += weight * _swiglu(seen[token], tensors["expert_in"][expert], tensors["expert_out"][expert])
+    return shared + (total @ tensors["latent_out"] if ffn.latent is not None else total)
 
 
 def _swiglu(h: Floats, into: Floats, out: Floats) -> Floats:
     inner = np.tensordot(h, into, axes=([-1], [0]))
-    return np.asarray(gated(inner[..., 0, :], inner[..., 1, :]) @ out)
+    return np.asarray(activated(inner) @ out)

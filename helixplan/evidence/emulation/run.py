@@ -17,6 +17,7 @@ from helixplan.evidence.emulation.reference import Reference
 from helixplan.evidence.emulation.scaling import Scaled
 from helixplan.evidence.emulation.weights import make_world
 from helixplan.evidence.emulation.wires import Mail, bytes_of, reduced
+from helixplan.inputs.model import RecurrentAttention
 from helixplan.inputs.workload import ACTIVATION_BYTES
 from helixplan.layout import dealt
 from helixplan.numeric import Floats, Ints
@@ -97,16 +98,21 @@ class Emulation:
         attended: dict[int, Tokens] = {}
         for members in dict.fromkeys(tuple(self.group("attention_reduce", rank.number)) for rank in ranks):
             attended |= self._attention([self.ranks[number] for number in members], layer, step, micro_batch, before)
-        own, known = self.ffn_half(ranks, layer).output(attended)
+        half = self.ffn_half(ranks, layer)
+        if half is None:
+            return attended, attended
+        own, known = half.output(attended)
         for rank in ranks:
             tokens = own[rank.number]
             self._check("FFN output", rank, layer, tokens.x, self.reference.seen[layer, "FFN output"][tokens.ids])
         return own, known
 
-    def ffn_half(self, ranks: list[Rank], layer: int, route: Route = mathematics.routed) -> FfnHalf:
-        """The FFN of one layer on a stage's ranks; ``route`` picks each token's experts."""
+    def ffn_half(self, ranks: list[Rank], layer: int, route: Route = mathematics.routed) -> FfnHalf | None:
+        """The FFN of one layer on a stage's ranks, if it has one; ``route`` picks each token's experts."""
         model = self.scaled.model
         ffn = next(group.ffn for group in model.groups if layer in group.layers)
+        if ffn is None:
+            return None
         kind = next(name for name, known, _ in model.ffn_kinds if known == ffn)
         way = self.plan.collectives.get(f"ffn.reduce {kind}", "all-reduce one-shot")
         told = kind if len(model.ffn_kinds) > 1 else ""
@@ -119,22 +125,26 @@ class Emulation:
         tokens = before[ranks[0].number]
         if any(not np.array_equal(before[rank.number].ids, tokens.ids) for rank in ranks):
             raise WrongLayout(f"rank {ranks[0].number}: its attention_reduce group has ranks with other requests")
-        name, attention = next((name, attention) for name, attention, layers in model.attention_kinds if layer in layers)
-        half = AttentionHalf(
-            ranks,
-            {rank.number: self.group("attention_exchange", rank.number) for rank in ranks},
-            attention,
-            name if len(model.attention_kinds) > 1 else "",
-            layer,
-            micro_batch,
-            self.scaled.case.workload.context_tokens - 1 + step,
-            layout.overlap_chunks or 1,
-            layout.exchange == "value" and layout.kvp > 1,
-            self.merge,
-        )
-        if not len(tokens.ids):
+        kind = next(((name, attention) for name, attention, layers in model.attention_kinds if layer in layers), None)
+        if kind is None or not len(tokens.ids):
             return {rank.number: tokens for rank in ranks}
-        heads = half.heads(normed(tokens.x))
+        attention, told = kind[1], kind[0] if len(model.attention_kinds) > 1 else ""
+        if isinstance(attention, RecurrentAttention):
+            heads = {rank.number: rank.advance(attention, told, layer, micro_batch, normed(tokens.x)) for rank in ranks}
+        else:
+            half = AttentionHalf(
+                ranks,
+                {rank.number: self.group("attention_exchange", rank.number) for rank in ranks},
+                attention,
+                told,
+                layer,
+                micro_batch,
+                self.scaled.case.workload.context_tokens - 1 + step,
+                layout.overlap_chunks or 1,
+                layout.exchange == "value" and layout.kvp > 1,
+                self.merge,
+            )
+            heads = half.heads(normed(tokens.x))
         partials = {}
         for rank in ranks:
             outputs = slice(*rank.heads(attention).output_heads)
@@ -143,10 +153,10 @@ class Emulation:
             out = rank.weights[layer]["out"]
             rows = heads[rank.number].reshape(len(tokens.ids), out.shape[0] * out.shape[1])
             partials[rank.number] = rank.multiply(
-                "attention.out", half.kind, rows, out.reshape(rows.shape[1], model.hidden), "attention"
+                "attention.out", told, rows, out.reshape(rows.shape[1], model.hidden), "attention"
             )
         way = self.plan.collectives.get("attention.reduce", "one-shot")
-        total = reduced(self.ledger, "attention.reduce", half.kind, partials, partials, way)
+        total = reduced(self.ledger, "attention.reduce", told, partials, partials, way)
         after = {}
         for rank in ranks:
             x = tokens.x + total[rank.number]

@@ -8,7 +8,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from helixplan.cost.case import Case
-from helixplan.inputs.model import Attention, DenseFFN, GroupedQueryAttention, LatentAttention, LayerGroup, Model, MoE
+from helixplan.inputs.model import (
+    FFN,
+    Attention,
+    GroupedQueryAttention,
+    LatentAttention,
+    LayerGroup,
+    Model,
+    MoE,
+    RecurrentAttention,
+)
 from helixplan.layout import Layout
 from helixplan.plans import Plan, PlanRank
 
@@ -80,13 +89,8 @@ def scale_down(plan: Plan, case: Case, context: int | None = None, batch: int | 
     for group in model.groups:
         own = tuple(index for index, layer in enumerate(kept) if layer in group.layers)
         if own:
-            attention = _small_attention(group.attention, dims, windows, asked.context_tokens, tokens)
-            name = next(kind for kind, known, _ in model.ffn_kinds if known == group.ffn)
-            ffn: DenseFFN | MoE = DenseFFN(ffn_cuts[name].size)
-            if isinstance(group.ffn, MoE):
-                shared = shared_cuts[name].size if group.ffn.shared_width else 0
-                ffn = replace(group.ffn, width=ffn_cuts[name].size, shared_width=shared)
-            groups.append(LayerGroup(group.name, attention, ffn, own))
+            attention = group.attention and _small_attention(group.attention, dims, windows, asked.context_tokens, tokens)
+            groups.append(LayerGroup(group.name, attention, _small_ffn(model, group.ffn, ffn_cuts, shared_cuts), own))
     small = replace(model, hidden=hidden, vocabulary=vocabulary.size, groups=tuple(groups), max_context=None)
     batch, chunks = (batch, layout.overlap_chunks or 1) if batch else _few_requests(plan, layout)
     work = replace(asked, context_tokens=tokens, kv_block_tokens=block, overlap="auto", step_overhead_s=0.0)
@@ -131,10 +135,28 @@ def _column_cuts(ranks: list[PlanRank], model: Model) -> tuple[dict[str, Cuts], 
     return ffn, shared
 
 
+def _small_ffn(model: Model, ffn: FFN | None, cuts: dict[str, Cuts], shared_cuts: dict[str, Cuts]) -> FFN | None:
+    """The same experts at the widths that the cuts leave."""
+    if ffn is None:
+        return None
+    name = next(kind for kind, known, _ in model.ffn_kinds if known == ffn)
+    if not isinstance(ffn, MoE):
+        return replace(ffn, width=cuts[name].size)
+    shared = shared_cuts[name].size if ffn.shared_width else 0
+    return replace(ffn, width=cuts[name].size, shared_width=shared, latent=7 if ffn.latent else None)
+
+
 def _small_attention(kind: Attention, dims: list[int], windows: list[int], context: int, tokens: int) -> Attention:
     """The same heads at sizes that all differ, so that no mistake of one for another goes unseen."""
+    if isinstance(kind, RecurrentAttention):
+        return replace(kind, key_dim=6, value_dim=5, decay_rank=kind.decay_rank and 3, gate_rank=kind.gate_rank and 7)
     if isinstance(kind, LatentAttention):
-        return replace(kind, query_rank=10 if kind.query_rank else None, kv_rank=8, nope_dim=6, rope_dim=4, value_dim=5)
+        sparse = kind.indexer
+        if sparse is not None:
+            # A choice among the tokens stays one.
+            sparse = replace(sparse, heads=3, head_dim=12, top_k=max(1, tokens // 3) if sparse.top_k < context else 2 * tokens)
+        sizes = {"query_rank": 10 if kind.query_rank else None, "kv_rank": 8, "nope_dim": 6, "rope_dim": 4, "value_dim": 5}
+        return replace(kind, **sizes, indexer=sparse)  # type: ignore[arg-type]
     window = kind.window
     if window is not None:
         # A window the context fills stays one that it fills.

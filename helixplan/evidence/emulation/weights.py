@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from helixplan.inputs.model import GroupedQueryAttention, LatentAttention, Model, MoE
+from helixplan.evidence.emulation.recurrent import State
+from helixplan.inputs.model import FFN, Attention, LatentAttention, Model, MoE, RecurrentAttention
 from helixplan.numeric import Floats, Ints
 
 Tensors = dict[str, Floats]
+
+
+class Matrix(Protocol):
+    """Draws a matrix whose products stay of order 1 over ``fan`` inputs."""
+
+    def __call__(self, *shape: int, fan: int, scale: float = 1.0) -> Floats: ...
 
 
 @dataclass(frozen=True)
 class World:
     """The model's tensors by layer, what the requests' caches hold before the first step, and the tokens they are given.
 
-    ``prefill`` by layer: keys and values (requests, tokens, KV heads, d), or latents (requests, tokens, r_kv + d_rope).
+    ``prefill`` by layer: keys and values (requests, tokens, KV heads, d), or latents (requests, tokens, 1, r_kv + d_rope) with the
+    indexer's keys (requests, tokens, d); of a recurrent layer its states and the convolution's inputs.
     """
 
     layers: list[Tensors]
@@ -37,37 +46,10 @@ def make_world(model: Model, requests: int, prefilled: int, steps: int, seed: in
     layers, prefill = [], []
     by_layer = {layer: group for group in model.groups for layer in group.layers}
     for layer in range(model.layers):
-        attention, ffn, hidden = by_layer[layer].attention, by_layer[layer].ffn, model.hidden
-        heads = attention.query_heads
-        if isinstance(attention, LatentAttention):
-            rank = attention.query_rank or hidden
-            own = {
-                "kv_down": matrix(hidden, attention.kv_rank + attention.rope_dim, fan=hidden),
-                "query_up": matrix(rank, heads, attention.nope_dim + attention.rope_dim, fan=rank, scale=sharpness),
-                "key_up": matrix(heads, attention.nope_dim, attention.kv_rank, fan=attention.nope_dim),
-                "value_up": matrix(heads, attention.kv_rank, attention.value_dim, fan=attention.kv_rank),
-                "out": matrix(heads, attention.value_dim, hidden, fan=heads * attention.value_dim),
-            }
-            if attention.query_rank:
-                own["query_down"] = matrix(hidden, attention.query_rank, fan=hidden)
-            prefill.append({"kv": matrix(requests, prefilled, 1, attention.kv_elements_per_head, fan=1)})
-        else:
-            assert isinstance(attention, GroupedQueryAttention)
-            size, kv = attention.head_dim, attention.kv_heads
-            own = {
-                "query": matrix(hidden, heads, size, fan=hidden, scale=sharpness),
-                "key": matrix(hidden, kv, size, fan=hidden),
-                "value": matrix(hidden, kv, size, fan=hidden),
-                "out": matrix(heads, size, hidden, fan=heads * size),
-            }
-            prefill.append({"kv": matrix(requests, prefilled, kv, 2 * size, fan=1)})
-        if isinstance(ffn, MoE):
-            own["router"] = matrix(hidden, ffn.experts, fan=hidden)
-            own |= _swiglu(matrix, "expert", hidden, ffn.width, (ffn.experts,))
-            own |= _swiglu(matrix, "shared", hidden, ffn.shared_width, ()) if ffn.shared_width else {}
-        else:
-            own |= _swiglu(matrix, "dense", hidden, ffn.width, ())
-        layers.append(own)
+        attention, ffn = by_layer[layer].attention, by_layer[layer].ffn
+        own, cached = _attention(matrix, attention, model.hidden, requests, prefilled, sharpness)
+        layers.append(own | _ffn(matrix, ffn, model.hidden))
+        prefill.append(cached)
     return World(
         layers,
         matrix(model.vocabulary, model.hidden, fan=1),
@@ -77,9 +59,95 @@ def make_world(model: Model, requests: int, prefilled: int, steps: int, seed: in
     )
 
 
-def _swiglu(matrix: object, name: str, hidden: int, width: int, many: tuple[int, ...]) -> Tensors:
-    assert callable(matrix)
+def _attention(
+    matrix: Matrix, attention: Attention | None, hidden: int, requests: int, prefilled: int, sharpness: float
+) -> tuple[Tensors, Tensors]:
+    """(weights, what the requests' caches hold) of one layer."""
+    if attention is None:
+        return {}, {}
+    if isinstance(attention, RecurrentAttention):
+        return _recurrent(matrix, attention, hidden, requests)
+    heads = attention.query_heads
+    if isinstance(attention, LatentAttention):
+        rank = attention.query_rank or hidden
+        own = {
+            "kv_down": matrix(hidden, attention.kv_rank + attention.rope_dim, fan=hidden),
+            "query_up": matrix(rank, heads, attention.nope_dim + attention.rope_dim, fan=rank, scale=sharpness),
+            "key_up": matrix(heads, attention.nope_dim, attention.kv_rank, fan=attention.nope_dim),
+            "value_up": matrix(heads, attention.kv_rank, attention.value_dim, fan=attention.kv_rank),
+            "out": matrix(heads, attention.value_dim, hidden, fan=heads * attention.value_dim),
+        }
+        if attention.query_rank:
+            own["query_down"] = matrix(hidden, attention.query_rank, fan=hidden)
+        cached = {"kv": matrix(requests, prefilled, 1, attention.kv_elements_per_head, fan=1)}
+        width = attention.value_dim
+        if attention.indexer is not None:
+            index = attention.indexer
+            own["index_query"] = matrix(rank, index.heads, index.head_dim, fan=rank)
+            own["index_key"] = matrix(hidden, index.head_dim + index.heads, fan=hidden)
+            cached["index"] = matrix(requests, prefilled, index.head_dim, fan=1)
+    else:
+        width, kv = attention.head_dim, attention.kv_heads
+        own = {
+            "query": matrix(hidden, heads, width, fan=hidden, scale=sharpness),
+            "key": matrix(hidden, kv, width, fan=hidden),
+            "value": matrix(hidden, kv, width, fan=hidden),
+            "out": matrix(heads, width, hidden, fan=heads * width),
+        }
+        cached = {"kv": matrix(requests, prefilled, kv, 2 * width, fan=1)}
+    if attention.output_gate:
+        own["gate"] = matrix(hidden, heads, width, fan=hidden)
+    return own, cached
+
+
+def _recurrent(matrix: Matrix, attention: RecurrentAttention, hidden: int, requests: int) -> tuple[Tensors, Tensors]:
+    heads, kv, key, value = attention.query_heads, attention.kv_heads, attention.key_dim, attention.value_dim
+    own = {
+        "query": matrix(hidden, kv, key, fan=hidden),
+        "key": matrix(hidden, kv, key, fan=hidden),
+        "value": matrix(hidden, heads, value, fan=hidden),
+        "scalars": matrix(hidden, heads, attention.scalars, fan=hidden),
+        "out": matrix(heads, value, hidden, fan=heads * value),
+    }
+    if attention.gate_rank is None:
+        own["gate"] = matrix(hidden, heads, value, fan=hidden)
+    else:
+        own["gate_down"] = matrix(hidden, attention.gate_rank, fan=hidden)
+        own["gate_up"] = matrix(attention.gate_rank, heads, value, fan=attention.gate_rank)
+    if attention.decay_rank is not None:
+        own["decay_down"] = matrix(hidden, attention.decay_rank, fan=hidden)
+        own["decay_up"] = matrix(attention.decay_rank, heads, key, fan=attention.decay_rank)
+    kept = attention.convolution - 1
+    return own, {
+        "states": matrix(requests, heads, key, value, fan=key),
+        "queries": matrix(requests, kept, kv, key, fan=1),
+        "keys": matrix(requests, kept, kv, key, fan=1),
+        "values": matrix(requests, kept, heads, value, fan=1),
+    }
+
+
+def prefilled_state(cached: Tensors) -> State:
+    """The state that a recurrent layer starts from."""
+    return State(cached["states"], (cached["queries"], cached["keys"], cached["values"]))
+
+
+def _ffn(matrix: Matrix, ffn: FFN | None, hidden: int) -> Tensors:
+    if ffn is None:
+        return {}
+    sides = 2 if ffn.gated else 1
+    if not isinstance(ffn, MoE):
+        return _swiglu(matrix, "dense", hidden, ffn.width, (), sides)
+    own = {"router": matrix(hidden, ffn.experts, fan=hidden)}
+    own |= _swiglu(matrix, "expert", ffn.token_width(hidden), ffn.width, (ffn.experts,), sides)
+    own |= _swiglu(matrix, "shared", hidden, ffn.shared_width, (), sides) if ffn.shared_width else {}
+    if ffn.latent is not None:
+        own["latent_in"] = matrix(hidden, ffn.latent, fan=hidden)
+        own["latent_out"] = matrix(ffn.latent, hidden, fan=ffn.latent)
+    return own
+
+
+def _swiglu(matrix: Matrix, name: str, hidden: int, width: int, many: tuple[int, ...], sides: int) -> Tensors:
     return {
-        f"{name}_in": matrix(*many, hidden, 2, width, fan=hidden),
+        f"{name}_in": matrix(*many, hidden, sides, width, fan=hidden),
         f"{name}_out": matrix(*many, width, hidden, fan=max(width, 1)),
     }
