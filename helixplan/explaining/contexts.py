@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 
+from helixplan.cost.case import Case
 from helixplan.cost.score import score_case
 from helixplan.explaining.figures import Answer
 from helixplan.explaining.sensitivity import at_context
 from helixplan.explanation import ContextRange, Crossover, Edge
 from helixplan.inputs.workload import MAX_BATCH, MAX_CONTEXT
 from helixplan.layout import Layout, Layouts
-from helixplan.numeric import Ints
+from helixplan.numeric import Bools, Floats, Ints
 from helixplan.plans import PlanLayout
 from helixplan.search.batch import primary
 from helixplan.search.optimum import Best, find_best
@@ -35,8 +36,8 @@ STEP, GROWTH, LONGEST = 1.01, 1.15, 2.0
 CLOSE = 1.002
 """Both sides of an edge are at most this ratio apart."""
 
-LADDER = np.unique(np.concatenate([np.arange(1, 41), np.round(40 * 1.03 ** np.arange(1, 150))]).astype(np.int64))
-"""Requests a group and stage at which rivals are looked at."""
+COARSE, FINE = np.unique(np.round(1.45 ** np.arange(24)).astype(np.int64)), 16
+"""Rivals are looked at with so many requests a group and stage, and then between the most allowed and the next."""
 
 Sizes = tuple[int, int, int, int, int, int]
 Belongs = Callable[[Sizes | None], bool]
@@ -49,47 +50,63 @@ def sizes_of(layout: Layout | PlanLayout) -> Sizes:
 
 @dataclass
 class Contexts:
-    """What wins at each context, under one request."""
+    """What wins at each context, under one request.
+
+    ``here``: what does at the plan's own. ``also``: layouts that may win at some.
+    """
 
     plan: Answer
+    here: InitVar[Best]
+    also: InitVar[list[Layout]]
     best: dict[int, Best | None] = field(default_factory=dict)
     rivals: dict[Sizes, None] = field(default_factory=dict)
     """In the order they were found."""
 
+    def __post_init__(self, here: Best, also: list[Layout]) -> None:
+        self._note(self.plan.case.workload.context_tokens, here)
+        self.rivals |= {sizes_of(layout): None for layout in also}
+
     def winner(self, tokens: int) -> Sizes | None:
         """The sizes of the best layout, by a whole search; None where nothing keeps the request."""
         if tokens not in self.best:
-            found = find_best(at_context(self.plan.case, tokens), self.plan.request)
-            self.best[tokens] = found
-            for layout in [] if found is None else [found.layout, *(layout for layout, _ in found.alternatives)]:
-                self.rivals[sizes_of(layout)] = None
+            self._note(tokens, find_best(at_context(self.plan.case, tokens), self.plan.request))
         best = self.best[tokens]
         return None if best is None else sizes_of(best.layout)
 
-    def leader(self, tokens: int) -> Sizes | None:
-        """The best of the rivals known so far, at the batches where a step ends: a guess at the winner."""
-        request, case = self.plan.request, at_context(self.plan.case, tokens)
-        owner, layouts, batch = self._field()
-        scores = score_case(case, layouts, batch)
-        fine = scores.fits
-        if request.ttl_s is not None:
-            fine &= scores.ttl_s <= request.ttl_s
-        if not fine.any():
-            return None
-        value = np.where(fine, primary(request.goal, scores.ttl_s, scores.gpus, batch), np.inf)
-        return [*self.rivals][owner[int(np.lexsort((scores.ttl_s, scores.gpus, value))[0])]]
+    def _note(self, tokens: int, found: Best | None) -> None:
+        self.best[tokens] = found
+        for layout in [] if found is None else [found.layout, *(layout for layout, _ in found.alternatives)]:
+            self.rivals[sizes_of(layout)] = None
 
-    def _field(self) -> tuple[Ints, Layouts, Ints]:
-        """Every rival at every batch worth a guess: (which rival, layout, batch), arrays of one length."""
-        kvp, tpa, dp, pp, tpf, ep = np.array([*self.rivals]).T
-        rounds = LADDER if self.plan.request.goal in ("throughput", "users") else LADDER[:1]
-        owner = np.repeat(np.arange(len(kvp)), len(rounds))
-        batch = (dp * pp)[owner] * np.tile(rounds, len(kvp))
-        if self.plan.request.batch is not None:
-            owner, batch = np.arange(len(kvp)), np.full(len(kvp), self.plan.request.batch)
-        allowed = batch <= MAX_BATCH
-        owner, batch = owner[allowed], batch[allowed]
-        return owner, Layouts(kvp[owner], tpa[owner], tpf[owner], ep[owner], dp[owner], pp[owner]), batch
+    def leader(self, tokens: int) -> Sizes | None:
+        """The best of the rivals known so far, about at the batch that is best for each: a guess at the winner."""
+        request, case = self.plan.request, at_context(self.plan.case, tokens)
+        rivals = np.array([*self.rivals])
+        stride = (rivals[:, 2] * rivals[:, 3])[:, None]
+        if request.batch is not None:
+            batch = np.full_like(stride, request.batch)
+        elif request.goal not in ("throughput", "users"):
+            batch = np.ones_like(stride)
+        else:
+            most = np.maximum(self._allowed(case, rivals, COARSE * stride).sum(axis=1, keepdims=True), 1)
+            low, high = COARSE[most - 1], COARSE[np.minimum(most, len(COARSE) - 1)]
+            batch = (low + (high - low) * np.arange(FINE) // FINE) * stride
+        value = self._value(case, rivals, batch).min(axis=1)
+        return None if np.isinf(value.min()) else [*self.rivals][int(np.argmin(value))]
+
+    def _allowed(self, case: Case, rivals: Ints, batch: Ints) -> Bools:
+        """Where rivals keep memory and TTL at batches.  -> (rivals, batches)"""
+        return np.isfinite(self._value(case, rivals, batch))
+
+    def _value(self, case: Case, rivals: Ints, batch: Ints) -> Floats:
+        """What the objective makes least, infinite where memory or TTL is not kept.  -> (rivals, batches)"""
+        request = self.plan.request
+        kvp, tpa, dp, pp, tpf, ep = np.repeat(rivals, batch.shape[1], axis=0).T
+        requests = np.minimum(batch.ravel(), MAX_BATCH)
+        scores = score_case(case, Layouts(kvp, tpa, tpf, ep, dp, pp), requests)
+        fine = scores.fits if request.ttl_s is None else scores.fits & (scores.ttl_s <= request.ttl_s)
+        value = primary(request.goal, scores.ttl_s, scores.gpus, requests)
+        return np.where(fine, value, np.inf).reshape(batch.shape)
 
     def boundary(self, inside: int, outside: int, belongs: Belongs) -> tuple[int, int]:
         """Two contexts next to each other (at most ``CLOSE`` apart), the first of which belongs and the second not.
@@ -127,7 +144,6 @@ def _edge(contexts: Contexts, last: int) -> Edge:
     """The nearest boundary on the way to ``last``."""
     plan = contexts.plan
     mine, inside = sizes_of(plan.layout), plan.case.workload.context_tokens
-    contexts.winner(inside)
     for tokens in _outward(inside, last):
         if tokens != last and contexts.leader(tokens) == mine:
             continue
@@ -163,7 +179,7 @@ def _crossings(contexts: Contexts, below: int, above: int) -> Iterator[Crossover
     last = contexts.winner(above)
     while (first := contexts.winner(below)) is not None and last is not None and first[0] != last[0]:
         kvp = first[0]
-        inside, outside = contexts.boundary(below, above, lambda sizes, kvp=kvp: sizes is not None and sizes[0] == kvp)
+        inside, outside = contexts.boundary(below, above, lambda sizes: sizes is not None and sizes[0] == kvp)  # noqa: B023
         before, after = _layout_at(contexts, inside), _layout_at(contexts, outside)
         if before is not None and after is not None:
             yield Crossover(below_tokens=inside, above_tokens=outside, below=before, above=after)

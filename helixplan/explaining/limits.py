@@ -31,7 +31,8 @@ ROOM = 1000.0
 def limits(plan: Answer) -> list[Held]:
     """Every request and rule: how near the plan is to it, and the best layout without it.
 
-    Without the budget means on up to twice the GPUs; without memory's limit, on a thousand times the memory.
+    Without the budget means on twice the plan's GPUs, or on twice the most; without memory's limit, on a thousand times the
+    memory; without a rule, on the plan's number of GPUs.
     """
     goal = replace(plan.request, objective=plan.request.goal)
     return [*_requests(plan, goal), *_rules(plan, goal)]
@@ -41,17 +42,21 @@ def _requests(plan: Answer, request: Request) -> Iterator[Held]:
     found = plan.found
     if request.ttl_s is not None:
         free = replace(request, ttl_s=None)
-        yield _held(plan, TTL, (found.cost.ttl_s, request.ttl_s, "s"), plan.case, free)
+        yield _held(plan, TTL, (found.cost.ttl_s, request.ttl_s, "s"), plan.case, free, build_space(plan.case, free))
     memory = (found.memory.total_bytes, found.memory.limit_bytes, "bytes")
-    yield _held(plan, MEMORY, memory, varied(plan.case, "capacity", ROOM), request)
+    roomy = varied(plan.case, "capacity", ROOM)
+    yield _held(plan, MEMORY, memory, roomy, request, build_space(roomy, request))
     most = max(replica_sizes(plan.case, request))
-    doubled = replace(request, gpus=None, max_gpus=min(2 * most, MAX_GPUS))
-    yield _held(plan, budget_rule(request), (plan.layout.gpus, most, "GPUs"), plan.case, doubled)
+    twice = [gpus for gpus in {2 * plan.layout.gpus, 2 * most} if gpus <= MAX_GPUS]
+    doubled = build_space(plan.case, request, twice) if twice else None
+    yield _held(plan, budget_rule(request), (plan.layout.gpus, most, "GPUs"), plan.case, request, doubled)
     if request.batch is not None:
-        yield _held(plan, BATCH, (plan.batch, request.batch, "requests"), plan.case, replace(request, batch=None))
+        free = replace(request, batch=None)
+        yield _held(plan, BATCH, (plan.batch, request.batch, "requests"), plan.case, free, build_space(plan.case, free))
     for name, value in request.pins.items():
         rest = {pin: kept for pin, kept in request.pins.items() if pin != name}
-        yield _held(plan, f"pin {name}={value}", (value, value, name), plan.case, replace(request, pins=rest))
+        free = replace(request, pins=rest)
+        yield _held(plan, f"pin {name}={value}", (value, value, name), plan.case, free, build_space(plan.case, free))
 
 
 def _rules(plan: Answer, request: Request) -> Iterator[Held]:
@@ -62,29 +67,28 @@ def _rules(plan: Answer, request: Request) -> Iterator[Held]:
         EP_WITHIN_EXPERTS.name: (layout.ep, max(model.experts, 1), "ep"),
         SAME_GPUS_BOTH_PHASES.name: (layout.ffn_group, layout.gpus_per_stage, "GPUs"),
     }
-    kept = build_space(plan.case, request)
+    here = [plan.layout.gpus]
+    kept = build_space(plan.case, request, here)
     for name in dict.fromkeys(rule.name for family in families_named(request.family) for rule in family.rules):
-        free = build_space(plan.case, request, dropped=name)
+        free = build_space(plan.case, request, here, dropped=name)
         wider = len(free.attention.rows) + len(free.ffn.rows) > len(kept.attention.rows) + len(kept.ffn.rows)
-        yield _held(plan, name, spoken.get(name), plan.case, request, free if wider else kept)
+        yield _held(plan, name, spoken.get(name), plan.case, request, free if wider else None)
 
 
 def _held(
-    plan: Answer, name: str, near: tuple[float, float, str] | None, case: Case, request: Request, space: Space | None = None
+    plan: Answer, name: str, near: tuple[float, float, str] | None, case: Case, request: Request, space: Space | None
 ) -> Held:
-    best = find_best(case, request, space)
-    if best is None:
-        raise RuntimeError(f"without {name} nothing keeps a request that is kept with it")
-    answer = Answer(case, request, best.layout, best.batch)
+    """``space``: the candidates without it; None where there are no more than with it, so that it cannot bind."""
+    best = find_best(case, request, space) if space is not None else None
+    answer = plan if best is None else Answer(case, request, best.layout, best.batch)
     gain = plan.improvement(answer)
     used, limit, unit = near or (None, None, None)
-    binds = gain > TIE
     return Held(
         rule=name,
         used=used,
         limit=limit,
         unit=unit,
-        binds=binds,
-        without=answer.figures if binds else None,
-        gain=gain if binds else 0.0,
+        binds=gain > TIE,
+        without=answer.figures if gain > TIE else None,
+        gain=max(gain, 0.0) if gain > TIE else 0.0,
     )

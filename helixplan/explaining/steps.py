@@ -13,7 +13,7 @@ from helixplan.explanation import Direction, Step, Variable
 from helixplan.inputs.workload import MAX_BATCH, PINS, Request
 from helixplan.plans import PlanConflict
 from helixplan.search.infeasible import find_conflict
-from helixplan.search.optimum import feasible_values, find_optimum
+from helixplan.search.optimum import feasible_values, find_best
 from helixplan.search.rules import BATCH, families_named
 from helixplan.search.space import FFN_PINS, attention_halves, ffn_halves, replica_sizes
 
@@ -28,8 +28,8 @@ STRUCTURE = "structure"
 def steps(plan: Answer) -> list[Step]:
     """Every variable's step up and down.
 
-    A size goes to the next value that any layout of the plan's GPUs has, be it allowed or not; where there is none, to the next that
-    another number of GPUs makes possible within the request. The batch goes by one request in each group and stage. The
+    A size goes to the next value that any layout of the plan's GPUs has, be it allowed or not; where there is none, to
+    the next that the request allows on another number of GPUs. The batch goes by one request in each group and stage. The
     exchange and the overlap change with all six sizes held. The best layout is then searched for on the plan's number
     of GPUs, and where none keeps the request there, on any that the request allows.
     """
@@ -90,7 +90,7 @@ def _choice(plan: Answer, name: Variable, direction: Direction) -> Step:
     why = _no_choice(plan, name, value)
     if why is not None:
         return _stopped(name, direction, None, [PlanConflict(rule=STRUCTURE, detail=why)])
-    case = replace(plan.case, workload=replace(plan.case.workload, **{name: value}))
+    case = replace(plan.case, workload=replace(plan.case.workload, **{str(name): value}))  # type: ignore[arg-type]
     asked = replace(plan.request, pins={size: getattr(plan.layout, size) for size in PINS})
     step = _answered(plan, name, direction, value, case, asked)
     if step.found is not None and getattr(step.found.layout, name) != value:
@@ -113,12 +113,12 @@ def _no_choice(plan: Answer, name: Variable, value: str) -> str | None:
 def _answered(plan: Answer, name: Variable, direction: Direction, value: int | str, case: Case, asked: Request) -> Step:
     """The best on the plan's number of GPUs, else on any; else what stops it."""
     here = replace(asked, gpus=plan.layout.gpus, max_gpus=None)
-    optimum = find_optimum(case, here) or (find_optimum(case, asked) if asked.gpus is None else None)
-    if optimum is None:
+    best = find_best(case, here) or (find_best(case, asked) if asked.gpus is None else None)
+    if best is None:
         conflict = find_conflict(case, asked, replica_sizes(case, asked))
         own = [PlanConflict(**vars(one)) for one in conflict if not _is_the_step(one.rule, plan.request, asked)]
         return _stopped(name, direction, value, own)
-    answer = Answer(case, asked, optimum.layout, optimum.batch)
+    answer = Answer(case, asked, best.layout, best.batch)
     return Step(
         variable=name,
         direction=direction,

@@ -12,15 +12,16 @@ from helixplan.explaining.steps import steps
 from helixplan.explanation import ExplainedPhase, Explanation, RunnerUp
 from helixplan.inputs.workload import Request
 from helixplan.plans import PlanModel
-from helixplan.search.optimum import UNITS, Optimum
+from helixplan.search.optimum import UNITS, Best
 from helixplan.version import COST_MODEL_VERSION, SCHEMA_VERSION, __version__
 
 
-def explain_optimum(case: Case, request: Request, optimum: Optimum) -> Explanation:
+def explain_best(case: Case, request: Request, best: Best) -> Explanation:
     """Why a search's answer is the best, what would move it, and how far it holds."""
-    plan = Answer(case, request, optimum.layout, optimum.batch)
-    contexts = Contexts(plan)
-    around = context_range(contexts)
+    plan = Answer(case, request, best.layout, best.batch)
+    stepped = steps(plan)
+    near = [step.found.layout.layout for step in stepped if step.found is not None]
+    contexts = Contexts(plan, best, near)
     lowest, highest, changes = crossovers(contexts)
     phases = _phases(plan)
     return Explanation(
@@ -39,11 +40,11 @@ def explain_optimum(case: Case, request: Request, optimum: Optimum) -> Explanati
         phases=phases,
         bounds_s={bound: sum(one.seconds for one in phases if one.bound == bound) for bound in {one.bound for one in phases}},
         rules=limits(plan),
-        steps=steps(plan),
-        runners_up=[_runner_up(plan, Answer(case, request, layout, batch)) for layout, batch in optimum.alternatives],
+        steps=stepped,
+        runners_up=[_runner_up(plan, Answer(case, request, layout, batch)) for layout, batch in best.alternatives],
         elasticities=elasticities(plan),
         investments=investments(plan),
-        contexts=around,
+        contexts=context_range(contexts),
         crossovers=changes,
         crossovers_from=lowest,
         crossovers_to=highest,
