@@ -14,6 +14,8 @@ from helixplan.cost.case import Case, pose
 from helixplan.cost.score import Scores, score_case
 from helixplan.curves import Comparison, Comparisons, Frontier, Point
 from helixplan.errors import Conflict, InfeasibleError, InputError
+from helixplan.explaining.whole import explain_best
+from helixplan.explanation import Explanation
 from helixplan.inputs.hardware import Hardware, load_hardware
 from helixplan.inputs.huggingface import load_model
 from helixplan.inputs.model import Model
@@ -21,11 +23,12 @@ from helixplan.inputs.workload import MAX_BATCH, Request, Workload, choice, whol
 from helixplan.layout import Layout, Layouts, check_structure, whole_heads
 from helixplan.numeric import Ints
 from helixplan.plans import Plan, Relaxation
+from helixplan.replay import case_of, hardware_of, model_of, read_plan, request_of
 from helixplan.search.comparison import BASELINES
 from helixplan.search.comparison import compare as find_comparison
 from helixplan.search.frontier import Found, find_frontier, joint
 from helixplan.search.infeasible import find_conflict
-from helixplan.search.optimum import find_optimum
+from helixplan.search.optimum import find_best, find_optimum
 from helixplan.search.relief import find_relief
 from helixplan.search.rules import FAMILIES, families_named
 from helixplan.tracing import comparison, comparisons, frontier_document, points
@@ -215,6 +218,39 @@ def estimate(
     whole(batch, 1, MAX_BATCH, "batch")
     check_layouts(case, Layouts.of(layout))
     return make_plan(case, layout, batch, None)
+
+
+def explain(
+    plan: Plan | str | Path, model: Model | str | Path | None = None, hardware: Hardware | str | Path | None = None
+) -> Explanation:
+    """Why a plan (or the plan in a file) is the best, what would move it, and how far it holds.
+
+    ``model`` and ``hardware`` where the plan's are not bundled. Raises InputError about a file that is no plan, an estimate,
+    other inputs than the plan was made of, and a plan that is not what this helixplan finds.
+    """
+    file = "plan" if isinstance(plan, Plan) else str(plan)
+    found = plan if isinstance(plan, Plan) else read_plan(Path(plan))
+    names = [None if isinstance(one, Model | Hardware) or one is None else str(one) for one in (model, hardware)]
+    used_model = model if isinstance(model, Model) else model_of(found, file, names[0])
+    used_hardware = hardware if isinstance(hardware, Hardware) else hardware_of(found, file, names[1])
+    return explain_plan(found, case_of(found, used_model, used_hardware, file), file)
+
+
+def explain_plan(plan: Plan, case: Case, file: str = "plan") -> Explanation:
+    """``explain`` for a plan posed again."""
+    request = request_of(plan)
+    if request is None:
+        raise InputError("is an estimate, which won over nothing; explain a plan that a search found", file=file, field="proof")
+    best = find_best(case, request)
+    found = None if best is None else evaluate(case, best.layout, best.batch)
+    same = found is not None and (found.layout, found.batch) == (plan.layout.layout, plan.layout.batch)
+    if best is None or found is None or not same or not np.isclose(found.cost.ttl_s, plan.cost.ttl_s, rtol=1e-9, atol=0):
+        raise InputError(
+            "this helixplan answers the plan's question otherwise; plan anew (helixplan verify says what differs)",
+            file=file,
+            field="cost.ttl_s" if same else "layout",
+        )
+    return explain_best(case, request, best)
 
 
 def score(

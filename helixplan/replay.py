@@ -41,14 +41,24 @@ def read_plan(path: Path) -> Plan:
 
 def inputs_of(plan: Plan, file: str, model: str | None = None, hardware: str | None = None) -> tuple[Model, Hardware]:
     """What the plan was made of: the bundled model and system of its names, or the files given. Raises InputError."""
+    return model_of(plan, file, model), hardware_of(plan, file, hardware)
+
+
+def model_of(plan: Plan, file: str, model: str | None) -> Model:
+    """The bundled model of the plan's name, or the file given. Raises InputError."""
     if model is None and plan.model.name not in bundled_models():
         raise InputError(
             f"got {plan.model.name!r}, which is not bundled; name its file with --model", file=file, field="model.name"
         )
+    return load_model(model or plan.model.name)
+
+
+def hardware_of(plan: Plan, file: str, hardware: str | None) -> Hardware:
+    """The bundled system of the plan's name, or the profile given. Raises InputError."""
     if hardware is None and plan.hardware.name not in bundled_hardware():
         given = plan.hardware.name
         raise InputError(f"got {given!r}, which is not bundled; name its file with --hardware", file=file, field="hardware.name")
-    return load_model(model or plan.model.name), load_hardware(hardware or plan.hardware.name)
+    return load_hardware(hardware or plan.hardware.name)
 
 
 def case_of(plan: Plan, model: Model, hardware: Hardware, file: str = "plan") -> Case:

@@ -83,6 +83,12 @@ ORDER = [
     "evidence.coverage",
     "evidence.rescore",
     "evidence.verify",
+    "explaining.figures",
+    "explaining.steps",
+    "explaining.sensitivity",
+    "explaining.limits",
+    "explaining.contexts",
+    "explaining.whole",
     "regress.metrics",
     "regress.results",
     "regress.suites",
@@ -98,6 +104,7 @@ ORDER = [
     "report.markdown",
     "report.paper",
     "report.verification",
+    "report.explanation",
     "report.layout_map",
     "report.drawing",
     "report.regression",
@@ -111,6 +118,7 @@ ORDER = [
     "cli.calibrate",
     "cli.validate",
     "cli.verify",
+    "cli.explain",
     "cli.draw",
     "cli.diff",
     "cli.check",
@@ -154,7 +162,7 @@ def imported(tree: ast.Module) -> set[str]:
 
 
 def test_every_module_has_its_place() -> None:
-    packages = {"__init__", "inputs", "cost", "search", "evidence", "evidence.emulation", "regress", "report"}
+    packages = {"__init__", "inputs", "cost", "search", "evidence", "evidence.emulation", "explaining", "regress", "report"}
     assert set(modules()) - packages == {*ORDER}
 
 

@@ -18,6 +18,7 @@ from helixplan.cli.compare import compare
 from helixplan.cli.diff import diff
 from helixplan.cli.draw import draw
 from helixplan.cli.estimate import estimate
+from helixplan.cli.explain import explain
 from helixplan.cli.frontier import frontier
 from helixplan.cli.options import as_typed
 from helixplan.cli.plan import plan
@@ -41,6 +42,7 @@ app.command("compare")(compare)
 app.command("reproduce")(reproduce)
 app.command("calibrate")(calibrate)
 app.command("validate")(validate)
+app.command("explain")(explain)
 app.command("verify")(verify)
 app.command("draw")(draw)
 app.command("diff")(diff)

@@ -27,6 +27,7 @@ class Schema(StrEnum):
 
     PLAN = "plan"
     INFEASIBLE = "infeasible"
+    EXPLANATION = "explanation"
     FRONTIER = "frontier"
     COMPARISON = "comparison"
     MODEL = "model"
@@ -38,6 +39,7 @@ class Schema(StrEnum):
 DESCRIBED_BY = {
     Schema.PLAN: "plans.Plan",
     Schema.INFEASIBLE: "plans.Infeasible",
+    Schema.EXPLANATION: "explanation.Explanation",
     Schema.FRONTIER: "curves.Frontier",
     Schema.COMPARISON: "curves.Comparisons",
     Schema.MODEL: "inputs.huggingface.ConfigFile",

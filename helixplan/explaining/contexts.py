@@ -36,7 +36,7 @@ STEP, GROWTH, LONGEST = 1.01, 1.15, 2.0
 CLOSE = 1.002
 """Both sides of an edge are at most this ratio apart."""
 
-COARSE, FINE = np.unique(np.round(1.45 ** np.arange(24)).astype(np.int64)), 16
+COARSE, FINE = np.unique(np.round(1.6 ** np.arange(20)).astype(np.int64)), 12
 """Rivals are looked at with so many requests a group and stage, and then between the most allowed and the next."""
 
 Sizes = tuple[int, int, int, int, int, int]

@@ -85,20 +85,21 @@ def ttl(plan: Answer, case: Case, batch: int | None = None) -> float:
     return float(score_case(case, Layouts.of(plan.found.layout), batch or plan.batch).ttl_s[0])
 
 
-def investments(plan: Answer) -> list[Investment]:
-    """1 % more of every resource (1 % less of floors): for this layout, and for the best one then. The best first."""
-    found = [_investment(plan, resource) for resource in resources(plan)]
+def investments(plan: Answer, memory_binds: bool) -> list[Investment]:
+    """1 % more of every resource (1 % less of floors): for this layout, and for the best one then. The best first.
+
+    Where memory does not bind, more of it moves nothing and is not searched with.
+    """
+    found = [_investment(plan, resource, memory_binds or resource != "capacity") for resource in resources(plan)]
     return sorted(found, key=lambda one: (-one.objective_change, one.ttl_change))
 
 
-def _investment(plan: Answer, resource: Resource) -> Investment:
+def _investment(plan: Answer, resource: Resource, matters: bool) -> Investment:
     change = -STEP if resource == "floors" else STEP
     case = varied(plan.case, resource, 1 + change)
-    best = find_best(case, plan.request)
-    if best is None:
-        raise RuntimeError(f"with {1 + change:g} times the {resource} nothing keeps a request that is kept without")
+    best = find_best(case, plan.request) if matters else None
+    answer = plan if best is None else Answer(case, plan.request, best.layout, best.batch)
     faster = ttl(plan, case) / plan.found.cost.ttl_s
-    answer = Answer(case, plan.request, best.layout, best.batch)
     return Investment(
         resource=resource,
         change=change,

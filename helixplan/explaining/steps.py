@@ -15,7 +15,7 @@ from helixplan.plans import PlanConflict
 from helixplan.search.infeasible import find_conflict
 from helixplan.search.optimum import feasible_values, find_best
 from helixplan.search.rules import BATCH, families_named
-from helixplan.search.space import FFN_PINS, attention_halves, ffn_halves, replica_sizes
+from helixplan.search.space import FFN_PINS, attention_halves, build_space, ffn_halves, replica_sizes
 
 SIZES: tuple[Variable, ...] = ("kvp", "tpa", "tpf", "ep", "pp", "dp")
 CHOICES: dict[Variable, tuple[str, str]] = {"exchange": ("latent", "value"), "overlap": ("none", "hop-b")}
@@ -33,15 +33,15 @@ def steps(plan: Answer) -> list[Step]:
     exchange and the overlap change with all six sizes held. The best layout is then searched for on the plan's number
     of GPUs, and where none keeps the request there, on any that the request allows.
     """
-    return [step for direction in DIRECTIONS for step in _all(plan, direction)]
+    return [*_all(plan)]
 
 
-def _all(plan: Answer, direction: Direction) -> Iterator[Step]:
+def _all(plan: Answer) -> Iterator[Step]:
     for name in SIZES:
-        yield _size(plan, name, direction)
-    yield _batch(plan, direction)
+        yield from (_size(plan, name, direction) for direction in DIRECTIONS)
+    yield from (_batch(plan, direction) for direction in DIRECTIONS)
     for name in CHOICES:
-        yield _choice(plan, name, direction)
+        yield from (_choice(plan, name, direction) for direction in DIRECTIONS)
 
 
 def _size(plan: Answer, name: Variable, direction: Direction) -> Step:
@@ -115,9 +115,7 @@ def _answered(plan: Answer, name: Variable, direction: Direction, value: int | s
     here = replace(asked, gpus=plan.layout.gpus, max_gpus=None)
     best = find_best(case, here) or (find_best(case, asked) if asked.gpus is None else None)
     if best is None:
-        conflict = find_conflict(case, asked, replica_sizes(case, asked))
-        own = [PlanConflict(**vars(one)) for one in conflict if not _is_the_step(one.rule, plan.request, asked)]
-        return _stopped(name, direction, value, own)
+        return _stopped(name, direction, value, _stopping(plan, case, asked))
     answer = Answer(case, asked, best.layout, best.batch)
     return Step(
         variable=name,
@@ -128,6 +126,17 @@ def _answered(plan: Answer, name: Variable, direction: Direction, value: int | s
         loses_in=plan.loses_in(answer),
         stopped_by=[],
     )
+
+
+def _stopping(plan: Answer, case: Case, asked: Request) -> list[PlanConflict]:
+    """The one rule without which the step is possible, else a smallest conflict; what the step itself asks for left out."""
+    rules = [rule for family in families_named(asked.family) for rule in family.rules]
+    if not build_space(case, asked).keys:
+        for rule in rules:
+            if build_space(case, asked, dropped=rule.name).keys:
+                return [PlanConflict(rule=rule.name, detail=rule.reason)]
+    conflict = find_conflict(case, asked, replica_sizes(case, asked))
+    return [PlanConflict(**vars(one)) for one in conflict if not _is_the_step(one.rule, plan.request, asked)]
 
 
 def _is_the_step(rule: str, request: Request, asked: Request) -> bool:

@@ -13,6 +13,7 @@ from helixplan.explanation import ExplainedPhase, Explanation, RunnerUp
 from helixplan.inputs.workload import Request
 from helixplan.plans import PlanModel
 from helixplan.search.optimum import UNITS, Best
+from helixplan.search.rules import MEMORY
 from helixplan.version import COST_MODEL_VERSION, SCHEMA_VERSION, __version__
 
 
@@ -23,7 +24,8 @@ def explain_best(case: Case, request: Request, best: Best) -> Explanation:
     near = [step.found.layout.layout for step in stepped if step.found is not None]
     contexts = Contexts(plan, best, near)
     lowest, highest, changes = crossovers(contexts)
-    phases = _phases(plan)
+    phases, held = _phases(plan), limits(plan)
+    memory_binds = any(one.binds for one in held if one.rule == MEMORY)
     return Explanation(
         schema_version=SCHEMA_VERSION,
         helixplan_version=__version__,
@@ -39,11 +41,11 @@ def explain_best(case: Case, request: Request, best: Best) -> Explanation:
         memory=plan.found.memory,
         phases=phases,
         bounds_s={bound: sum(one.seconds for one in phases if one.bound == bound) for bound in {one.bound for one in phases}},
-        rules=limits(plan),
+        rules=held,
         steps=stepped,
         runners_up=[_runner_up(plan, Answer(case, request, layout, batch)) for layout, batch in best.alternatives],
         elasticities=elasticities(plan),
-        investments=investments(plan),
+        investments=investments(plan, memory_binds),
         contexts=context_range(contexts),
         crossovers=changes,
         crossovers_from=lowest,
