@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from helixplan.explanation import Edge, Elasticity, ExplainedPhase, Explanation, Figures, Held, Investment, Loss, RunnerUp, Step
+from helixplan.inputs.workload import PINS
+from helixplan.plans import PlanLayout
 from helixplan.report.wording import layout_words, percent
 from helixplan.units import format_bytes, format_context, format_seconds
 
-BAR = 24
+BAR = 20
 """Characters of the longest phase's bar."""
-BAR_COLUMNS = ("phase", "bound by", "at the speed of light #, above it -", "time", "ideal", "share")
+BAR_COLUMNS = ("phase", "bound by", "# ideal, - above it", "time", "ideal", "share")
 RUNNER_UP_COLUMNS = ("KVPxTPAxDP", "TPFxEP", "PP", "batch", "TTL", "tok/s/GPU", "worse", "loses in")
 ELASTICITY_COLUMNS = ("1 % more of", "TTL", "tokens/s/GPU")
 RESOURCES = {
@@ -44,7 +46,7 @@ def facts(told: Explanation) -> list[tuple[str, str]]:
         ("bound by", ", ".join(f"{bound} {percent(seconds / plan.ttl_s)}" for bound, seconds in spent)),
         ("binding", ", ".join(one.rule for one in told.rules if one.binds) or "no request or rule: more room would not help"),
     ]
-    return lines + ([("helps most", investment_line(first, told)[1])] if first else [])
+    return lines + ([("helps most", ": ".join(investment_line(first, told)))] if first else [])
 
 
 def phase_name(name: str, group: str | None) -> str:
@@ -70,16 +72,17 @@ def rule_line(held: Held, told: Explanation) -> tuple[str, str]:
     """How near the plan is to a request or rule, and what it costs."""
     said = ""
     if held.used is not None and held.limit is not None:
-        said = f"{_amount(held.used, held.unit)} of {_amount(held.limit, held.unit)}; "
+        said = _used(held.used, held.limit, held.unit) + "; "
     if held.without is None:
         return held.rule, f"{said}does not bind"
-    return held.rule, f"{said}binds: without it {percent(held.gain)} better, {_figures(held.without, told)}"
+    return held.rule, f"{said}binds: without it {percent(held.gain)} better {_figures(held.without, told)}"
 
 
-def _amount(value: float, unit: str | None) -> str:
-    if unit == "s":
-        return format_seconds(value)
-    return format_bytes(value) if unit == "bytes" else f"{value:,.0f} {unit}"
+def _used(used: float, limit: float, unit: str | None) -> str:
+    if unit in ("s", "bytes"):
+        written = format_seconds if unit == "s" else format_bytes
+        return f"{written(used)} of {written(limit)}"
+    return f"{used:,.0f} of {limit:,.0f} {unit.upper() if unit in PINS else unit}"
 
 
 def step_line(step: Step, told: Explanation) -> tuple[str, str]:
@@ -89,8 +92,8 @@ def step_line(step: Step, told: Explanation) -> tuple[str, str]:
     if step.value is not None:
         name += f" to {step.value}"
     if step.found is None or step.objective_change is None:
-        return name, "none: " + "; ".join(f"{one.rule}: {one.detail}" for one in step.stopped_by)
-    return name, f"{_change(step.objective_change)}: {_figures(step.found, told)}{_loss(step.loses_in, told)}"
+        return name, "none: " + "; ".join(one.detail for one in step.stopped_by)
+    return name, f"{_change(step.objective_change)} {_figures(step.found, told)}{_loss(step.loses_in, told)}"
 
 
 def _change(change: float) -> str:
@@ -100,10 +103,20 @@ def _change(change: float) -> str:
 
 
 def _figures(found: Figures, told: Explanation) -> str:
-    """A layout and what the objective and the TTL are then."""
-    goal = told.workload.objective
-    value = f", {found.tokens_per_s_per_gpu:.4g} tokens/s/GPU" if goal == "throughput" else ""
-    return f"{layout_words(found.layout)}, TTL {format_seconds(found.ttl_s)}{value}"
+    """A layout, by what it has otherwise than the plan, and its TTL and throughput."""
+    figures = f"TTL {format_seconds(found.ttl_s)}, {found.tokens_per_s_per_gpu:.4g} tokens/s/GPU"
+    return f"with {differences(found.layout, told.plan.layout)}: {figures}"
+
+
+def differences(layout: PlanLayout, plan: PlanLayout) -> str:
+    """What a layout has otherwise than the plan's: "KVP 16, DP 4, batch 68"."""
+    said = [f"{layout.gpus} GPUs"] if layout.gpus != plan.gpus else []
+    said += [f"{name.upper()} {getattr(layout, name)}" for name in PINS if getattr(layout, name) != getattr(plan, name)]
+    said += [f"batch {layout.batch:,}"] if layout.batch != plan.batch else []
+    said += [f"{layout.exchange} exchange"] if layout.exchange != plan.exchange else []
+    if layout.overlap_chunks != plan.overlap_chunks:
+        said.append(f"{layout.overlap_chunks} chunks" if layout.overlap_chunks > 1 else "no overlap")
+    return ", ".join(said) or "this layout"
 
 
 def _loss(loss: Loss | None, told: Explanation) -> str:
@@ -142,11 +155,10 @@ def investment_line(one: Investment, told: Explanation) -> tuple[str, str]:
     """What a little more of one resource gives."""
     name = f"{abs(one.change):.0%}".replace("%", " %") + f" {'more' if one.change > 0 else 'less'} {RESOURCES[one.resource]}"
     if one.objective_change == 0 and one.ttl_change == 0:
-        return name, f"{name}: nothing"
+        return name, "nothing"
     said = f"TTL {_signed(100 * one.ttl_change)}, tokens/s/GPU {_signed(100 * one.tokens_per_s_per_gpu_change)}"
     then = "as good" if one.objective_change == 0 else f"{abs(one.objective_change):.2%}".replace("%", " %") + " better"
-    same = one.replanned.layout == told.plan.layout
-    return name, f"{name}: {said}; the best plan then is {'this one' if same else layout_words(one.replanned.layout)}, {then}"
+    return name, f"{said}; the best plan then has {differences(one.replanned.layout, told.plan.layout)}, {then}"
 
 
 def context_lines(told: Explanation) -> list[tuple[str, str]]:
@@ -168,4 +180,4 @@ def _edge(edge: Edge) -> str:
         return f"still the best at {edge.tokens:,} tokens, where the search ended"
     if edge.beyond is None:
         return f"at {edge.beyond_tokens:,} tokens no layout keeps the request"
-    return f"at {edge.beyond_tokens:,} tokens {layout_words(edge.beyond)} is better"
+    return f"at {edge.beyond_tokens:,} tokens {layout_words(edge.beyond)} is the best"
