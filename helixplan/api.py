@@ -29,6 +29,7 @@ from helixplan.search.comparison import compare as find_comparison
 from helixplan.search.frontier import Found, find_frontier, joint
 from helixplan.search.infeasible import find_conflict
 from helixplan.search.optimum import find_best, find_optimum
+from helixplan.search.pairs import find_pairs
 from helixplan.search.relief import find_relief
 from helixplan.search.rules import FAMILIES, families_named
 from helixplan.tracing import comparison, comparisons, frontier_document, points
@@ -120,7 +121,7 @@ def _none_of(case: Case, request: Request, families: tuple[str, ...]) -> Infeasi
         conflict += [Conflict(f"{told}{member.rule}", member.detail) for member in members]
         for option in _relaxations(case, asked, [member.rule for member in members]):
             # Other families are the caller's to name, and were asked for where they could be.
-            if not option.change.startswith("--family"):
+            if "--family any" not in option.changes:
                 relaxations.append(option.model_copy(update={"change": f"{told}{option.change}"}))
     return InfeasibleError(conflict, relaxations)
 
@@ -195,10 +196,10 @@ def compare_case(case: Case, request: Request, baselines: tuple[str, ...]) -> Co
 
 
 def _relaxations(case: Case, request: Request, members: list[str]) -> list[Relaxation]:
-    return [
-        relaxation(relief.change, relief.case, evaluate(relief.case, relief.layout, relief.batch), relief.request)
-        for relief in find_relief(case, request, members)
-    ]
+    """Single changes that help, and then pairs."""
+    singles = find_relief(case, request, members)
+    reliefs = [*singles, *find_pairs(case, request, members, singles)]
+    return [relaxation(relief, evaluate(relief.case, relief.layout, relief.batch)) for relief in reliefs]
 
 
 def estimate(

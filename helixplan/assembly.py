@@ -44,6 +44,7 @@ from helixplan.plans import (
     Relaxation,
 )
 from helixplan.search.optimum import Proof
+from helixplan.search.relief import Relief
 from helixplan.search.rules import FAMILIES, MEMORY, TTL, broken_rules, budget_rule, families_named, family_of
 from helixplan.version import COST_MODEL_VERSION, SCHEMA_VERSION, __version__
 
@@ -301,8 +302,11 @@ def _alternative(case: Case, layout: Layout, batch: int, request: Request | None
     )
 
 
-def relaxation(change: str, case: Case, found: Evaluated, request: Request) -> Relaxation:
-    return Relaxation(change=change, layout=layout_found(case, found, request), cost=found.cost)
+def relaxation(relief: Relief, found: Evaluated) -> Relaxation:
+    """What would help, with what it gives."""
+    changes = [change.said for change in relief.changes]
+    layout = layout_found(relief.case, found, relief.request)
+    return Relaxation(change=" and ".join(changes), changes=changes, layout=layout, cost=found.cost)
 
 
 def collectives_taken(case: Case, layout: Layout, batch: int) -> dict[str, str]:

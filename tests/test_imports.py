@@ -47,6 +47,7 @@ ORDER = [
     "search.comparison",
     "search.infeasible",
     "search.relief",
+    "search.pairs",
     "evidence.measurements",
     "evidence.predict",
     "evidence.silicon",

@@ -18,7 +18,6 @@ import numpy as np
 from helixplan.cost.case import Case
 from helixplan.cost.score import score_case
 from helixplan.explaining.figures import Answer
-from helixplan.explaining.sensitivity import at_context
 from helixplan.explanation import ContextRange, Crossover, Edge
 from helixplan.inputs.workload import MAX_BATCH, MAX_CONTEXT
 from helixplan.layout import Layout, Layouts
@@ -69,7 +68,7 @@ class Contexts:
     def winner(self, tokens: int) -> Sizes | None:
         """The sizes of the best layout, by a whole search; None where nothing keeps the request."""
         if tokens not in self.best:
-            self._note(tokens, find_best(at_context(self.plan.case, tokens), self.plan.request))
+            self._note(tokens, find_best(self.plan.case.at_context(tokens), self.plan.request))
         best = self.best[tokens]
         return None if best is None else sizes_of(best.layout)
 
@@ -80,7 +79,7 @@ class Contexts:
 
     def leader(self, tokens: int) -> Sizes | None:
         """The best of the rivals known so far, about at the batch that is best for each: a guess at the winner."""
-        request, case = self.plan.request, at_context(self.plan.case, tokens)
+        request, case = self.plan.request, self.plan.case.at_context(tokens)
         rivals = np.array([*self.rivals])
         stride = (rivals[:, 2] * rivals[:, 3])[:, None]
         if request.batch is not None:
@@ -190,7 +189,7 @@ def _layout_at(contexts: Contexts, tokens: int) -> PlanLayout | None:
     best = contexts.best[tokens]
     if best is None:
         return None
-    case = at_context(contexts.plan.case, tokens)
+    case = contexts.plan.case.at_context(tokens)
     return Answer(case, contexts.plan.request, best.layout, best.batch).figures.layout
 
 

@@ -52,7 +52,7 @@ def _of_context(plan: Answer) -> Elasticity:
     tokens = plan.case.workload.context_tokens
     half = max(1, round(tokens * STEP))
     few, many = max(tokens - half, 1), min(tokens + half, MAX_CONTEXT)
-    slope = _slope(ttl(plan, at_context(plan.case, few)), ttl(plan, at_context(plan.case, many)), few, many)
+    slope = _slope(ttl(plan, plan.case.at_context(few)), ttl(plan, plan.case.at_context(many)), few, many)
     return Elasticity(of="context", step=half / tokens, ttl=slope, tokens_per_s_per_gpu=-slope)
 
 
@@ -73,11 +73,6 @@ def _of_resource(plan: Answer, resource: Resource) -> Elasticity:
 def _slope(before: float, after: float, few: float, many: float) -> float:
     """d ln(TTL) / d ln(what is varied)."""
     return math.log(after / before) / math.log(many / few) + 0.0
-
-
-def at_context(case: Case, tokens: int) -> Case:
-    """The same at another context."""
-    return replace(case, workload=replace(case.workload, context_tokens=tokens))
 
 
 def ttl(plan: Answer, case: Case, batch: int | None = None) -> float:

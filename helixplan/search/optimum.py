@@ -95,10 +95,8 @@ def _narrowed(case: Case, space: Space, request: Request) -> Narrowed | None:
 
 def feasible(case: Case, request: Request) -> bool:
     """Whether any allowed layout keeps the request. Latency and memory are least at the smallest batch."""
-    if request.batch is None:
-        request = Request(request.ttl_s, 1, request.gpus, request.max_gpus, request.family, request.pins, "interactivity")
     space = build_space(case, request)
-    return bool(space.keys) and len(Narrowing(case, space, request, keep=1).run().pairs) > 0
+    return bool(space.keys) and len(Narrowing(case, space, request, keep=1).working_pairs()) > 0
 
 
 def feasible_sizes(case: Case, request: Request, sizes: list[int]) -> list[int]:
