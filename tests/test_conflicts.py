@@ -251,7 +251,7 @@ def test_where_no_single_change_helps_two_do(llama: hp.Model, gb200: hp.Hardware
     request = {"context_tokens": 1_000_000, "ttl_s": 0.008, "pins": {"tpa": 16}}
     members, options = conflict_of(llama, gb200, **request)
     assert members == ["ttl"]
-    assert [option.changes for option in options.values()][0][0] == "without --pin tpa=16"
+    assert next(iter(options.values())).changes[0] == "without --pin tpa=16"
     assert all(len(option.changes) == 2 for option in options.values())
 
 
