@@ -154,6 +154,67 @@ def deepseek_config(**changes: Any) -> dict[str, Any]:
     return {key: value for key, value in config.items() if value is not None or key == "q_lora_rank"}
 
 
+def delta_config(**changes: Any) -> dict[str, Any]:
+    """A small hybrid of Gated DeltaNet and gated attention, every second layer, with a shared expert."""
+    own = {
+        "architectures": ["Qwen3NextForCausalLM"],
+        "full_attention_interval": 2,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 2 * changes.get("num_attention_heads", 8),
+        "linear_key_head_dim": 32,
+        "linear_value_head_dim": 48,
+        "linear_conv_kernel_dim": 4,
+        "num_experts": 6,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 128,
+        "shared_expert_intermediate_size": 100,
+    }
+    return llama_config(**(own | changes))
+
+
+def kimi_config(**changes: Any) -> dict[str, Any]:
+    """A small hybrid of Kimi Delta Attention and gated MLA, its experts at half the width, the first layer dense."""
+    layers, heads = changes.get("num_hidden_layers", 4), changes.get("num_attention_heads", 8)
+    full = [layer for layer in range(1, layers + 1) if layer % 2 == 0]
+    linear = {
+        "full_attn_layers": full,
+        "kda_layers": [layer for layer in range(1, layers + 1) if layer not in full],
+        "num_heads": heads,
+        "head_dim": 32,
+        "short_conv_kernel_size": 4,
+    }
+    own = {
+        "architectures": ["KimiLinearForCausalLM"],
+        "linear_attn_config": linear,
+        "mla_use_output_gate": True,
+        "num_experts": 8,
+        "num_experts_per_token": 2,
+        "num_shared_experts": 1,
+        "routed_expert_hidden_size": 200,
+    }
+    return deepseek_config(**(own | changes))
+
+
+def mamba_config(**changes: Any) -> dict[str, Any]:
+    """A small Nemotron-H: each layer is a Mamba, an attention, an MLP or experts, and nothing else."""
+    layers, heads = changes.get("num_hidden_layers", 4), changes.get("num_attention_heads", 8)
+    own = {
+        "architectures": ["NemotronHForCausalLM"],
+        "hybrid_override_pattern": ("ME*-" * layers)[:layers],
+        "mamba_num_heads": 2 * heads,
+        "mamba_head_dim": 24,
+        "n_groups": 2,
+        "ssm_state_size": 64,
+        "conv_kernel": 4,
+        "n_routed_experts": 6,
+        "num_experts_per_tok": 2,
+        "n_shared_experts": 1,
+        "moe_intermediate_size": 128,
+        "moe_shared_expert_intermediate_size": 150,
+    }
+    return llama_config(**(own | changes))
+
+
 SUITE = """# two questions
 [defaults]
 model = "mine.json"

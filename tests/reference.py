@@ -12,7 +12,7 @@ from statistics import NormalDist
 from typing import Any
 
 from helixplan.inputs.hardware import Hardware
-from helixplan.inputs.model import LatentAttention, Model, MoE
+from helixplan.inputs.model import LatentAttention, Model, MoE, RecurrentAttention
 from helixplan.layout import Layout
 
 BYTES = {"bf16": 2, "fp8": 1, "fp4": 0.5, "nvfp4": 0.5625, "mxfp4": 0.53125, "int4": 0.515625}
@@ -142,52 +142,107 @@ class Step:
         return a0 + A / c + (c - 1) * max(a0 + A / c, X / c + sync) + X / c + x0
 
     def attention(self, exchange: str, chunks: int | None) -> dict[str, float]:
-        m, lay = self.m, self.layout
         out: dict[str, float] = {}
-
-        def add(name: str, seconds: float, layers: int) -> None:
-            out[name] = out.get(name, 0.0) + seconds * layers
-
-        for _, a, layers in m.attention_kinds:
-            count = len(layers)
-            spread = self.g if a.window else lay.tpa
-            q, kvh, held = a.query_heads // spread, up(a.kv_heads, spread), a.query_heads // self.g
-            S = self.work["context"]
-            block = self.work.get("block", 32)
-            tokens = (S // (lay.kvp * block)) * block + min(block, S % (lay.kvp * block))
-            if a.window:
-                tokens = min(S, a.window)
-            dt = self.dtype("attention")
-            if isinstance(a, LatentAttention):
-                lifted = q if exchange == "value" else held
-                add("attention.qkv", self.gemm(self.b, m.hidden, (a.query_rank or 0) + a.kv_rank + a.rope_dim, dt), count)
-                add("attention.qkv", self.gemm(self.b, a.query_rank or m.hidden, q * (a.nope_dim + a.rope_dim), dt), count)
-                add("attention.qkv", self.gemm(self.b, a.nope_dim, a.kv_rank, dt, heads=q), count)
-                add("attention.value_up", self.gemm(self.b, a.kv_rank, a.value_dim, dt, heads=lifted), count)
-                add("attention.out", self.gemm(self.b, held * a.value_dim, m.hidden, dt), count)
-                width = a.value_dim if exchange == "value" else a.kv_rank
-            else:
-                add("attention.qkv", self.gemm(self.b, m.hidden, (q + 2 * kvh) * a.head_dim, dt), count)
-                add("attention.out", self.gemm(self.b, held * a.head_dim, m.hidden, dt), count)
-                width = a.head_dim
-            a0, A = self.core(a, self.b, tokens, q, kvh)
-            if lay.kvp > 1 and not a.window:
-                sent = (lay.kvp - 1) / lay.kvp * self.b * q * (width * 2 + 4)
-                x0, X = self.collective("all_to_all", lay.kvp, sent, lay.kvp)
-                c = min(chunks or self.b, self.b)
-                options = [c] if chunks else range(1, self.b + 1)
-                again = self.s * US * self.gemm_kernel(dt)[0].floor_us if exchange == "value" else 0.0
-                c = min(options, key=lambda c: (self.hop_b(a0, A, x0, X, c) + (c - 1) * again, c))
-                if again:
-                    add("attention.value_up", (c - 1) * again, count)
-                add("attention.core", c * a0 + A, count)
-                add("attention.exchange", self.hop_b(a0, A, x0, X, c) - c * a0 - A, count)
-                merged = self.b * q * (width * 2 + 4) + self.b * held * width * 2
-                add("attention.merge", self.s * self.k.overheads.merge_us * US + merged / self.bw, count)
-            else:
-                add("attention.core", a0 + A, count)
-            add("attention.reduce", self.all_reduce(self.g, self.b * m.hidden * 2, self.g), count)
+        for _, a, layers in self.m.attention_kinds:
+            one = self.recurrent(a) if isinstance(a, RecurrentAttention) else self.attending(a, exchange, chunks)
+            for name, seconds in one.items():
+                out[name] = out.get(name, 0.0) + seconds * len(layers)
         return out
+
+    def tokens(self, a: Any) -> int:
+        """That a rank holds of a request."""
+        S, block, kvp = self.work["context"], self.work.get("block", 32), self.layout.kvp
+        return min(S, a.window) if a.window else (S // (kvp * block)) * block + min(block, S % (kvp * block))
+
+    def attending(self, a: Any, exchange: str, chunks: int | None) -> dict[str, float]:
+        """One layer that reads a cache."""
+        m, lay, b, dt = self.m, self.layout, self.b, self.dtype("attention")
+        spread = self.g if a.window else lay.tpa
+        q, kvh, held = a.query_heads // spread, up(a.kv_heads, spread), a.query_heads // self.g
+        out = {"attention.reduce": self.all_reduce(self.g, b * m.hidden * 2, self.g)}
+        width = wide = a.head_dim if not isinstance(a, LatentAttention) else a.value_dim
+        tokens = self.tokens(a)
+        if isinstance(a, LatentAttention):
+            lifted = q if exchange == "value" else held
+            out["attention.qkv"] = (
+                self.gemm(b, m.hidden, (a.query_rank or 0) + a.kv_rank + a.rope_dim, dt)
+                + self.gemm(b, a.query_rank or m.hidden, q * (a.nope_dim + a.rope_dim), dt)
+                + self.gemm(b, a.nope_dim, a.kv_rank, dt, heads=q)
+            )
+            out["attention.value_up"] = self.gemm(b, a.kv_rank, a.value_dim, dt, heads=lifted)
+            width = a.value_dim if exchange == "value" else a.kv_rank
+            if a.indexer:
+                out["attention.index"] = self.index(a)
+                tokens = min(self.work["context"], a.indexer.top_k)
+        else:
+            out["attention.qkv"] = self.gemm(b, m.hidden, (q + 2 * kvh) * a.head_dim, dt)
+        if a.output_gate:
+            out["attention.qkv"] += self.gemm(b, m.hidden, held * wide, dt)
+        out["attention.out"] = self.gemm(b, held * wide, m.hidden, dt)
+        a0, A = self.core(a, b, tokens, q, kvh)
+        out["attention.core"] = a0 + A
+        if lay.kvp > 1 and not a.window:
+            sent = (lay.kvp - 1) / lay.kvp * b * q * (width * 2 + 4)
+            x0, X = self.collective("all_to_all", lay.kvp, sent, lay.kvp)
+            c = min(chunks or b, b)
+            options = [c] if chunks else range(1, b + 1)
+            again = self.s * US * self.gemm_kernel(dt)[0].floor_us if exchange == "value" else 0.0
+            c = min(options, key=lambda c: (self.hop_b(a0, A, x0, X, c) + (c - 1) * again, c))
+            if again:
+                out["attention.value_up"] += (c - 1) * again
+            out["attention.core"] = c * a0 + A
+            out["attention.exchange"] = self.hop_b(a0, A, x0, X, c) - c * a0 - A
+            merged = b * q * (width * 2 + 4) + b * held * width * 2
+            out["attention.merge"] = self.s * self.k.overheads.merge_us * US + merged / self.bw
+        return out
+
+    def recurrent(self, a: RecurrentAttention) -> dict[str, float]:
+        """One layer with a state: heads over the whole group, the state read and written."""
+        m, b, dt = self.m, self.b, self.dtype("attention")
+        q, kvh = a.query_heads // self.g, up(a.kv_heads, self.g)
+        wide = 2 * kvh * a.key_dim + q * a.value_dim + q * a.scalars
+        qkv = 0.0
+        if a.gate_rank is None:
+            wide += q * a.value_dim
+        else:
+            qkv += self.gemm(b, m.hidden, a.gate_rank, dt) + self.gemm(b, a.gate_rank, q * a.value_dim, dt)
+        if a.decay_rank is not None:
+            qkv += self.gemm(b, m.hidden, a.decay_rank, dt) + self.gemm(b, a.decay_rank, q * a.key_dim, dt)
+        qkv += self.gemm(b, m.hidden, wide, dt)
+        c = self.k.attention["bf16"]
+        size = 2 * b * self.state(a) + b * (2 * q * a.value_dim + 2 * kvh * a.key_dim) * 2
+        flops = (6 if a.delta else 4) * b * q * a.key_dim * a.value_dim
+        rate = self.eff(c.memory_efficiency)
+        core = (
+            max(size / (rate * self.bw), flops / (rate * self.peak["bf16"])) + 2 * self.s * self.k.overheads.small_kernel_us * US
+        )
+        return {
+            "attention.qkv": qkv,
+            "attention.core": core,
+            "attention.out": self.gemm(b, q * a.value_dim, m.hidden, dt),
+            "attention.reduce": self.all_reduce(self.g, b * m.hidden * 2, self.g),
+        }
+
+    def state(self, a: RecurrentAttention) -> float:
+        """Bytes of one request on a GPU."""
+        q, kvh = a.query_heads // self.g, up(a.kv_heads, self.g)
+        kept = (a.convolution - 1) * (2 * kvh * a.key_dim + q * a.value_dim) * 2
+        return q * a.key_dim * a.value_dim * a.state_bytes + kept
+
+    def index(self, a: LatentAttention) -> float:
+        """One layer's choice of tokens, over the whole context on every rank."""
+        index, S, dt = a.indexer, self.work["context"], self.dtype("attention")
+        assert index is not None
+        c = self.k.latent_attention.get("bf16" if self.kv == "bf16" else "fp8", self.k.latent_attention["bf16"])
+        arithmetic = self.work.get("math") or (c.math if c.math in self.peak else "bf16")
+        size = self.b * (S * index.head_dim * BYTES[self.kv] + index.heads * (index.head_dim + 1) * 2 + min(S, index.top_k) * 4)
+        flops = 2 * self.b * S * index.heads * index.head_dim
+        scored = max(
+            size / (self.eff(c.memory_efficiency) * self.bw), flops / (self.eff(c.math_efficiency) * self.peak[arithmetic])
+        )
+        queries = self.gemm(self.b, a.query_rank or self.m.hidden, index.heads * index.head_dim, dt)
+        keys = self.gemm(self.b, self.m.hidden, index.head_dim + index.heads, dt)
+        return scored + queries + keys + 2 * self.s * self.k.overheads.small_kernel_us * US
 
     def ffn(self) -> dict[str, float]:
         m, lay = self.m, self.layout
@@ -196,9 +251,9 @@ class Step:
         def add(name: str, seconds: float, layers: int = 1) -> None:
             out[name] = out.get(name, 0.0) + seconds * layers
 
-        def dense(width: int, dt: str, over: int, tokens: int) -> float:
+        def dense(width: int, dt: str, over: int, tokens: int, sides: int) -> float:
             share = up(width, over)
-            return self.gemm(tokens, m.hidden, 2 * share, dt) + self.gemm(tokens, share, m.hidden, dt)
+            return self.gemm(tokens, m.hidden, sides * share, dt) + self.gemm(tokens, share, m.hidden, dt)
 
         exchanging = lay.dp > 1 and lay.ep > 1 and self.w == self.n
         everywhere = self.all_reduce(self.w, self.bm * m.hidden * 2, self.n, to=self.n)
@@ -209,45 +264,54 @@ class Step:
             count = len(layers)
             if not isinstance(f, MoE):
                 add("ffn.gather", gather, count)
-                add("ffn.dense", dense(f.width, self.dtype("dense"), self.w, self.bm), count)
+                add("ffn.dense", dense(f.width, self.dtype("dense"), self.w, self.bm, 1 + f.gated), count)
                 add("ffn.reduce", everywhere, count)
                 continue
             if f.shared_width:
                 over, tokens = (self.g, self.b) if exchanging else (self.w, self.bm)
-                add("ffn.shared", dense(f.shared_width, self.dtype("shared"), over, tokens), count)
+                add("ffn.shared", dense(f.shared_width, self.dtype("shared"), over, tokens, 1 + f.gated), count)
             mean = self.bm * f.experts_per_token / lay.ep
             pairs = mean + (largest_normal(lay.ep) if lay.ep > 1 else 0.0) * math.sqrt(mean)
             active = hottest(f.experts, f.experts_per_token, lay.ep, self.bm)
             share = up(f.width, lay.tpf)
-            add("ffn.experts", self.experts(active, pairs, share, self.dtype("experts")), count)
+            z = f.latent or m.hidden
+            add("ffn.experts", self.experts(active, pairs, share, self.dtype("experts"), z, 2 + f.gated), count)
+
+            def projected(tokens: int, width: int | None = f.latent) -> float:
+                """To the latent width and back."""
+                dt = self.dtype("shared")
+                return self.gemm(tokens, m.hidden, width, dt) + self.gemm(tokens, width, m.hidden, dt) if width else 0.0
+
             paper = self.all_reduce(lay.tpf, size, lay.tpf)
             if lay.ep > 1:
                 paper += sum(self.collective("all_gather", lay.ep, (lay.ep - 1) * size, self.w)) + (lay.ep + 1) * size / self.bw
-            route = self.gemm(self.bm, m.hidden, f.experts, "bf16")
+            route, there_and_back = self.gemm(self.bm, m.hidden, f.experts, "bf16"), projected(self.bm)
             before, after = gather, min(paper, everywhere) if self.w == self.n else everywhere
             if exchanging:
                 own = up(self.b, self.g)
-                elements = own * f.experts_per_token * (1 - 1 / lay.ep) * m.hidden
+                elements = own * f.experts_per_token * (1 - 1 / lay.ep) * z
                 there = sum(self.collective("all_to_all", lay.ep, elements, self.w))
                 back = sum(self.collective("all_to_all", lay.ep, elements * 2, self.w))
-                back += self.all_reduce(lay.tpf, mean * m.hidden * 2, lay.tpf, twice=True)
+                back += self.all_reduce(lay.tpf, mean * z * 2, lay.tpf, twice=True)
                 back += self.all_reduce(self.g, self.b * m.hidden * 2, self.g)
-                own_route = self.gemm(own, m.hidden, f.experts, "bf16")
-                if own_route + there + back < route + before + after:
-                    route, before, after = own_route, there, back
+                own_route, own_trip = self.gemm(own, m.hidden, f.experts, "bf16"), projected(own)
+                if own_route + own_trip + there + back < route + there_and_back + before + after:
+                    route, there_and_back, before, after = own_route, own_trip, there, back
+            add("ffn.latent", there_and_back, count)
             add("ffn.router", route, count)
             add("ffn.gather", before, count)
             add("ffn.reduce", after, count)
-        add("small", 5 * self.s * self.k.overheads.small_kernel_us * US, m.layers)
+        halves = sum((group.attention is not None) + (group.ffn is not None) for group in m.groups for _ in group.layers)
+        add("small", 2.5 * self.s * self.k.overheads.small_kernel_us * US, halves)
         return out
 
-    def experts(self, active: float, pairs: float, share: int, dtype: str) -> float:
+    def experts(self, active: float, pairs: float, share: int, dtype: str, z: int, matrices: int) -> float:
         own = self.k.grouped_gemm.get("nvfp4" if dtype == "fp4" else dtype, [])
         most = max(ffn.experts for _, ffn, _ in self.m.ffn_kinds if isinstance(ffn, MoE))
         own = [kernel for kernel in own if kernel.most_experts is None or most <= kernel.most_experts]
         kernels = [kernel for kernel in own if kernel.math in self.peak] or self.k.grouped_gemm["bf16"]
-        weights = 3 * self.m.hidden * share
-        size = active * weights * BYTES[dtype] + pairs * (2 * self.m.hidden + 3 * share) * 2
+        weights = matrices * z * share
+        size = active * weights * BYTES[dtype] + pairs * (2 * z + matrices * share) * 2
         return min(
             self.s * US * (c.floor_us + c.expert_us * active + c.token_us * self.bm)
             + max(
@@ -272,40 +336,55 @@ class Step:
             phases["pipeline"] += lay.pp * hop
         return {name: seconds for name, seconds in phases.items() if seconds}
 
+    def attention_bytes(self, a: Any, exchange: str) -> float:
+        """One layer's projections and cache on a GPU."""
+        m, lay, dt = self.m, self.layout, BYTES[self.dtype("attention")]
+        requests = up(self.batch, lay.dp)
+        if a is None:
+            return 0.0
+        if isinstance(a, RecurrentAttention):
+            q, kvh = a.query_heads // self.g, up(a.kv_heads, self.g)
+            weights = m.hidden * (2 * kvh * a.key_dim + q * (a.value_dim + a.scalars)) + q * a.value_dim * m.hidden
+            gate = q * a.value_dim
+            weights += m.hidden * gate if a.gate_rank is None else a.gate_rank * (m.hidden + gate)
+            weights += a.decay_rank * (m.hidden + q * a.key_dim) if a.decay_rank else 0
+            return weights * dt + requests * self.state(a)
+        spread = self.g if a.window else lay.tpa
+        q, kvh, held = a.query_heads // spread, up(a.kv_heads, spread), a.query_heads // self.g
+        if isinstance(a, LatentAttention):
+            elements, wide = self.tokens(a) * (a.kv_rank + a.rope_dim), a.value_dim
+            weights = m.hidden * ((a.query_rank or 0) + a.kv_rank + a.rope_dim)
+            weights += (a.query_rank or m.hidden) * q * (a.nope_dim + a.rope_dim) + q * a.nope_dim * a.kv_rank
+            weights += (q if exchange == "value" else held) * a.kv_rank * a.value_dim
+            if a.indexer:
+                i = a.indexer
+                weights += (a.query_rank or m.hidden) * i.heads * i.head_dim + m.hidden * (i.heads + i.head_dim)
+                elements += self.work["context"] * i.head_dim
+        else:
+            elements, wide = self.tokens(a) * 2 * kvh * a.head_dim, a.head_dim
+            weights = m.hidden * (q + 2 * kvh) * a.head_dim
+        weights += held * wide * m.hidden * (1 + a.output_gate)
+        return weights * dt + requests * elements * BYTES[self.kv]
+
+    def ffn_bytes(self, f: Any) -> float:
+        """One layer's FFN weights on a GPU."""
+        m, lay = self.m, self.layout
+        if f is None:
+            return 0.0
+        if not isinstance(f, MoE):
+            return (2 + f.gated) * m.hidden * up(f.width, self.w) * BYTES[self.dtype("dense")]
+        over = self.g if lay.dp > 1 and lay.ep > 1 and self.w == self.n else self.w
+        shared = (2 + f.gated) * m.hidden * up(f.shared_width, over) + 2 * m.hidden * (f.latent or 0)
+        expert = (2 + f.gated) * (f.latent or m.hidden) * up(f.width, lay.tpf) * BYTES[self.dtype("experts")]
+        return m.hidden * f.experts * 2 + up(f.experts, lay.ep) * expert + shared * BYTES[self.dtype("shared")]
+
     def memory(self, exchange: str) -> float:
         """Bytes of the fullest GPU: each stage's layers, one by one."""
         m, lay = self.m, self.layout
-        block, S = self.work.get("block", 32), self.work["context"]
-        sizes = {name: BYTES[self.dtype(name)] for name in ("attention", "dense", "experts", "shared")}
-        B = self.batch
-
-        def attention(a: Any) -> float:
-            spread = self.g if a.window else lay.tpa
-            q, kvh, held = a.query_heads // spread, up(a.kv_heads, spread), a.query_heads // self.g
-            tokens = (S // (lay.kvp * block)) * block + min(block, S % (lay.kvp * block))
-            tokens = min(S, a.window) if a.window else tokens
-            cached = up(B, lay.dp) * tokens * BYTES[self.kv]
-            if isinstance(a, LatentAttention):
-                weights = m.hidden * ((a.query_rank or 0) + a.kv_rank + a.rope_dim)
-                weights += (a.query_rank or m.hidden) * q * (a.nope_dim + a.rope_dim) + q * a.nope_dim * a.kv_rank
-                weights += (q if exchange == "value" else held) * a.kv_rank * a.value_dim + held * a.value_dim * m.hidden
-                return weights * sizes["attention"] + cached * (a.kv_rank + a.rope_dim)
-            weights = m.hidden * (q + 2 * kvh) * a.head_dim + held * a.head_dim * m.hidden
-            return weights * sizes["attention"] + cached * 2 * kvh * a.head_dim
-
-        def ffn(f: Any) -> float:
-            if not isinstance(f, MoE):
-                return 3 * m.hidden * up(f.width, self.w) * sizes["dense"]
-            over = self.g if lay.dp > 1 and lay.ep > 1 and self.w == self.n else self.w
-            shared = 3 * m.hidden * up(f.shared_width, over) * sizes["shared"]
-            return (
-                m.hidden * f.experts * 2 + up(f.experts, lay.ep) * 3 * m.hidden * up(f.width, lay.tpf) * sizes["experts"] + shared
-            )
-
         of_layer = {}
         for group in m.groups:
             for layer in group.layers:
-                of_layer[layer] = attention(group.attention) + ffn(group.ffn)
+                of_layer[layer] = self.attention_bytes(group.attention, exchange) + self.ffn_bytes(group.ffn)
         short, longer = divmod(m.layers, lay.pp)
         table, fullest, first = up(m.vocabulary, self.n) * m.hidden * 2, 0.0, 0
         for stage in range(lay.pp):
@@ -315,7 +394,8 @@ class Step:
             fullest = max(fullest, sum(of_layer[layer] for layer in range(first, first + size)) + count * table)
             first += size
         buffers = 2 * self.bm * m.hidden * 2
-        exchanged = [a for _, a, _ in m.attention_kinds if not a.window] if lay.kvp > 1 else []
+        grown = [a for _, a, _ in m.attention_kinds if not a.window and not isinstance(a, RecurrentAttention)]
+        exchanged = grown if lay.kvp > 1 else []
         if exchanged:
             a = exchanged[0]
             width = (a.value_dim if exchange == "value" else a.kv_rank) if isinstance(a, LatentAttention) else a.head_dim
@@ -327,6 +407,11 @@ class Step:
         return sum(self.phases().values())
 
 
+def whole(a: Any) -> bool:
+    """Whether every KVP rank keeps all that such a layer remembers."""
+    return isinstance(a, RecurrentAttention) or a.window is not None
+
+
 def sound_layouts(model: Model, most_gpus: int) -> list[Layout]:
     """Every layout on up to so many GPUs that splits no head, found by trying all numbers."""
     found = []
@@ -336,7 +421,7 @@ def sound_layouts(model: Model, most_gpus: int) -> list[Layout]:
         if n * pp > most_gpus or pp > model.layers:
             continue
         fine = all(
-            a.query_heads % (kvp * tpa) == 0 and (a.kv_heads % (s := kvp * tpa if a.window else tpa) == 0 or s % a.kv_heads == 0)
+            a.query_heads % (kvp * tpa) == 0 and (a.kv_heads % (s := kvp * tpa if whole(a) else tpa) == 0 or s % a.kv_heads == 0)
             for _, a, _ in model.attention_kinds
         )
         if fine:

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 import helixplan as hp
-from tests.conftest import deepseek_config, llama_config, profile
+from tests.conftest import deepseek_config, delta_config, kimi_config, llama_config, mamba_config, profile
 
 
 @st.composite
@@ -17,7 +17,12 @@ def models(draw: st.DrawFn) -> hp.Model:
     hidden = draw(st.sampled_from([256, 500, 4096]))
     common: dict[str, Any] = {"num_hidden_layers": layers, "num_attention_heads": heads, "hidden_size": hidden}
     common["tie_word_embeddings"] = draw(st.booleans())
-    kind = draw(st.sampled_from(["gqa", "window", "moe", "mla", "mla-no-q-lora"]))
+    kind = draw(st.sampled_from(["gqa", "window", "moe", "mla", "mla-no-q-lora", "sparse", "delta", "kimi", "mamba"]))
+    if kind in ("delta", "kimi", "mamba"):
+        return hp.load_model({"delta": delta_config, "kimi": kimi_config, "mamba": mamba_config}[kind](**common))
+    if kind == "sparse":
+        sparse = {"index_topk": draw(st.sampled_from([64, 2048])), "index_n_heads": 4, "index_head_dim": 32}
+        return hp.load_model(deepseek_config(architectures=["DeepseekV32ForCausalLM"], **common, **sparse))
     if kind.startswith("mla"):
         return hp.load_model(
             deepseek_config(

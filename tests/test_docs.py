@@ -16,8 +16,9 @@ from helixplan.cli import app
 from helixplan.cost.step import PHASE_ORDER
 from helixplan.curves import Comparisons, Frontier
 from helixplan.evidence.measurements import CSV_COLUMNS
+from helixplan.inputs.config import ConfigFile
+from helixplan.inputs.families import ARCHITECTURES
 from helixplan.inputs.hardware import ProfileFile
-from helixplan.inputs.huggingface import ARCHITECTURES, ConfigFile
 from helixplan.plans import Plan
 from helixplan.regress.gate import VERDICTS
 from helixplan.regress.metrics import METRICS
@@ -141,9 +142,9 @@ def test_every_architecture_phase_and_rule_is_documented() -> None:
 
 
 def test_every_bundled_file_is_named_in_the_docs_folder_count() -> None:
-    assert len(list((ROOT / "models").glob("*.json"))) == 9
+    assert len(list((ROOT / "models").glob("*.json"))) == 17
     assert len(list((ROOT / "hardware_profiles").glob("*.toml"))) == 9
-    assert "`models/` holds nine" in FILES
+    assert "`models/` holds seventeen" in FILES
     assert "`hardware_profiles/` holds nine" in FILES
 
 

@@ -148,12 +148,12 @@ def test_what_modelopt_writes_beside_a_config_counts(tmp_path: Path) -> None:
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "linear attention": (
         deepseek_config(linear_num_value_heads=32),
-        "linear_num_value_heads: DeepseekV3ForCausalLM has layers of linear",
+        "linear_num_value_heads: DeepseekV3ForCausalLM with layers of linear",
     ),
-    "sparse attention": (deepseek_config(index_topk=2048), "index_topk: DeepseekV3ForCausalLM has sparse attention"),
+    "sparse attention": (deepseek_config(index_topk=2048), "index_topk: DeepseekV3ForCausalLM with sparse attention"),
     "state-space layers": (
         llama_config(hybrid_override_pattern="M*"),
-        "hybrid_override_pattern: LlamaForCausalLM has state-",
+        "hybrid_override_pattern: LlamaForCausalLM with state-",
     ),
     "an unknown family": (
         llama_config(architectures=["BambaForCausalLM"]),

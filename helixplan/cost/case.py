@@ -49,7 +49,7 @@ class Machine:
         return table.get("bf16" if self.kv_dtype == "bf16" else "fp8", table["bf16"])
 
     def attention_math(self, attention: Attention) -> str:
-        """The attention core's arithmetic: the workload's, or the kernel's own where the GPU has it, else bf16; of a state bf16."""
+        """The core's arithmetic: the workload's, or the kernel's own where the GPU has it, else bf16; a state's is bf16."""
         if isinstance(attention, RecurrentAttention):
             return "bf16"
         own = self.attention_kernel(attention).math

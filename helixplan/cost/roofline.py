@@ -148,7 +148,8 @@ INDEX_KERNELS, STATE_KERNELS = 2, 2
 def index_core(machine: Machine, attention: LatentAttention, indexer: Indexer, requests: Amount, context: float) -> Timing:
     """Scoring every token of a request, and choosing among them: 2 t0 + max(bytes/(e BW), flops/(f peak)).
 
-    Bytes are the keys, the queries and the chosen tokens' numbers (4 each). No table measures it: attention's efficiencies stand in.
+    Bytes are the keys, the queries and the chosen tokens' numbers (4 each). No table measures it: attention's efficiencies
+    stand in.
     """
     kernel, gpu = machine.attention_kernel(attention), machine.hardware.gpu
     keys = requests * context * indexer.head_dim * machine.kv_bytes
@@ -164,7 +165,9 @@ def index_core(machine: Machine, attention: LatentAttention, indexer: Indexer, r
     return Timing(seconds, moved, keys, flops, memory_s=memory_s, compute_s=compute_s)
 
 
-def state_step(machine: Machine, attention: RecurrentAttention, requests: Amount, query_heads: Amount, kv_heads: Amount) -> Timing:
+def state_step(
+    machine: Machine, attention: RecurrentAttention, requests: Amount, query_heads: Amount, kv_heads: Amount
+) -> Timing:
     """One token through a recurrent layer: every state and the convolution's inputs read and written once, 2 t0 besides.
 
     FLOPs: the state times the query, the outer product added to it, and with the delta rule the state times the key.

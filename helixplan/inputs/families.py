@@ -18,6 +18,7 @@ from helixplan.inputs.model import (
     RecurrentAttention,
 )
 
+
 def _full(reader: Reader) -> list[Attention]:
     return [reader.heads()] * reader.config.num_hidden_layers
 
@@ -120,7 +121,9 @@ def _kimi(reader: Reader) -> list[Attention]:
         return _latent(reader)
     named = sorted([*keys.full_attn_layers, *keys.kda_layers])
     if named != list(range(1, layers + 1)):
-        raise reader.wrong("linear_attn_config", f"must name each of the layers 1 to {layers} once in full_attn_layers and kda_layers")
+        raise reader.wrong(
+            "linear_attn_config", f"must name each of the layers 1 to {layers} once in full_attn_layers and kda_layers"
+        )
     recurrent = RecurrentAttention(
         query_heads=keys.num_heads,
         kv_heads=keys.num_heads,
@@ -287,7 +290,11 @@ def _experts_beside_dense(reader: Reader) -> list[FFN]:
     config = reader.config
     if not config.enable_moe_block:
         return _dense(reader)
-    moe = MoE(*reader.experts("num_experts", "top_k_experts"), reader.need("moe_intermediate_size"), shared_width=reader.need("intermediate_size"))
+    moe = MoE(
+        *reader.experts("num_experts", "top_k_experts"),
+        reader.need("moe_intermediate_size"),
+        shared_width=reader.need("intermediate_size"),
+    )
     return [moe] * config.num_hidden_layers
 
 
@@ -309,12 +316,29 @@ class Architecture:
     attention: Callable[[Reader], list[Attention] | list[Attention | None]]
     ffn: Callable[[Reader], list[FFN] | list[FFN | None]]
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    reads: tuple[str, ...] = ()
+    """Those of ``DECISIVE`` that it reads."""
 
+
+DECISIVE = {
+    "linear_num_value_heads": "layers of linear attention (Gated DeltaNet)",
+    "linear_attn_config": "layers of linear attention (Kimi Delta Attention)",
+    "attn_type_list": "layers of linear attention (lightning attention)",
+    "hybrid_override_pattern": "state-space layers (Mamba)",
+    "ssm_state_size": "state-space layers (Mamba)",
+    "index_topk": "sparse attention, whose indexer picks the tokens that are read",
+    "moe_latent_size": "experts that see tokens of another width",
+    "routed_expert_hidden_size": "experts that see tokens of another width",
+    "compress_ratios": "attention over compressed tokens",
+}
+"""Keys of layers that change what is read and held: to pass over one in an architecture that is not known to have it would be to
+guess. The last is priced for none."""
+MAMBA_KEYS = ("hybrid_override_pattern", "ssm_state_size", "moe_latent_size")
 
 ARCHITECTURES = {
     "DeepseekV2ForCausalLM": Architecture(_latent, _deepseek_ffn),
     "DeepseekV3ForCausalLM": Architecture(_latent, _deepseek_ffn),
-    "DeepseekV32ForCausalLM": Architecture(_latent, _deepseek_ffn),
+    "DeepseekV32ForCausalLM": Architecture(_latent, _deepseek_ffn, reads=("index_topk",)),
     "Gemma2ForCausalLM": Architecture(_pattern_or_types, _dense, GEMMA_TIES | {"sliding_window_pattern": 2}),
     "Gemma3ForCausalLM": Architecture(_pattern_or_types, _dense, GEMMA_TIES | {"sliding_window_pattern": 6}),
     "Gemma3ForConditionalGeneration": Architecture(_pattern_or_types, _dense, GEMMA_3),
@@ -322,31 +346,31 @@ ARCHITECTURES = {
     "Glm4ForCausalLM": Architecture(_full, _dense),
     "Glm4MoeForCausalLM": Architecture(_full, _deepseek_ffn),
     "Glm4MoeLiteForCausalLM": Architecture(_latent, _deepseek_ffn),
-    "GlmMoeDsaForCausalLM": Architecture(_latent, _deepseek_ffn),
+    "GlmMoeDsaForCausalLM": Architecture(_latent, _deepseek_ffn, reads=("index_topk",)),
     "GptOssForCausalLM": Architecture(_alternating, _mixtral_ffn),
     "KimiK25ForConditionalGeneration": Architecture(_latent, _deepseek_ffn),
-    "KimiK3ForConditionalGeneration": Architecture(_kimi, _kimi_ffn),
-    "KimiLinearForCausalLM": Architecture(_kimi, _kimi_ffn),
+    "KimiK3ForConditionalGeneration": Architecture(_kimi, _kimi_ffn, reads=("linear_attn_config", "routed_expert_hidden_size")),
+    "KimiLinearForCausalLM": Architecture(_kimi, _kimi_ffn, reads=("linear_attn_config", "routed_expert_hidden_size")),
     "Llama4ForCausalLM": Architecture(_chunked, _interleaved),
     "Llama4ForConditionalGeneration": Architecture(_chunked, _interleaved),
     "LlamaForCausalLM": Architecture(_full, _dense),
-    "MiniMaxM1ForCausalLM": Architecture(_lightning, _mixtral_ffn),
+    "MiniMaxM1ForCausalLM": Architecture(_lightning, _mixtral_ffn, reads=("attn_type_list",)),
     "MiniMaxM2ForCausalLM": Architecture(_full, _mixtral_ffn),
-    "MiniMaxText01ForCausalLM": Architecture(_lightning, _mixtral_ffn),
+    "MiniMaxText01ForCausalLM": Architecture(_lightning, _mixtral_ffn, reads=("attn_type_list",)),
     "Mistral3ForConditionalGeneration": Architecture(_mistral, _mistral_ffn),
     "MistralForCausalLM": Architecture(_windowed, _dense),
     "MixtralForCausalLM": Architecture(_windowed, _mixtral_ffn),
     "NemotronForCausalLM": Architecture(_full, _ungated),
-    "NemotronHForCausalLM": Architecture(_nemotron_attention, _nemotron_ffn),
+    "NemotronHForCausalLM": Architecture(_nemotron_attention, _nemotron_ffn, reads=MAMBA_KEYS),
     "Qwen2ForCausalLM": Architecture(_windowed, _dense),
     "Qwen2MoeForCausalLM": Architecture(_windowed, _qwen_shared_ffn),
     "Qwen2_5_VLForConditionalGeneration": Architecture(_windowed, _dense),
     "Qwen3ForCausalLM": Architecture(_windowed, _dense),
     "Qwen3MoeForCausalLM": Architecture(_windowed, _qwen_ffn),
-    "Qwen3NextForCausalLM": Architecture(_delta_net, _qwen_shared_ffn),
+    "Qwen3NextForCausalLM": Architecture(_delta_net, _qwen_shared_ffn, reads=("linear_num_value_heads",)),
     "Qwen3VLForConditionalGeneration": Architecture(_windowed, _dense),
     "Qwen3VLMoeForConditionalGeneration": Architecture(_windowed, _qwen_ffn),
-    "Qwen3_5ForConditionalGeneration": Architecture(_delta_net, _dense),
-    "Qwen3_5MoeForConditionalGeneration": Architecture(_delta_net, _qwen_shared_ffn),
+    "Qwen3_5ForConditionalGeneration": Architecture(_delta_net, _dense, reads=("linear_num_value_heads",)),
+    "Qwen3_5MoeForConditionalGeneration": Architecture(_delta_net, _qwen_shared_ffn, reads=("linear_num_value_heads",)),
 }
 """Every architecture that helixplan reads."""

@@ -10,7 +10,7 @@ from typing import Any
 from helixplan.errors import InputError, did_you_mean
 from helixplan.inputs.catalog import find_model
 from helixplan.inputs.config import ConfigFile, Reader
-from helixplan.inputs.families import ARCHITECTURES
+from helixplan.inputs.families import ARCHITECTURES, DECISIVE, Architecture
 from helixplan.inputs.model import FFN, Attention, LayerGroup, Model, MoE, RecurrentAttention
 from helixplan.inputs.quantization import Quantization, precision_of, read_sidecar
 from helixplan.inputs.validation import parse_json, read_text, validate
@@ -39,9 +39,9 @@ def language_model(data: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(inner, dict):
         return data
     outer = {key: data[key] for key in ("architectures", "quantization_config", "source", "name") if key in data}
-    merged = inner | outer
     # Where both say, the inner model's own word counts, but for the tie, which wrappers repeat as a default.
-    return merged | {"tie_word_embeddings": data.get("tie_word_embeddings", inner.get("tie_word_embeddings", False))}
+    tie = {"tie_word_embeddings": data["tie_word_embeddings"]} if "tie_word_embeddings" in data else {}
+    return inner | outer | tie
 
 
 def bundled_style(path: Path) -> dict[str, Any]:
@@ -60,8 +60,8 @@ def read_config(data: dict[str, Any], file: str, name: str, stored: Quantization
     ``stored``: what the weights are stored in, where the config itself does not say.
     """
     data = language_model(data)
-    _refuse_unpriced(data, file)
     known = ARCHITECTURES.get(_named(data))
+    _refuse_unread(data, known, file)
     config = validate(ConfigFile, (dict(known.defaults) if known else {}) | data, file)
     _refuse_misspelt(data, file)
     if known is None:
@@ -85,22 +85,18 @@ def read_config(data: dict[str, Any], file: str, name: str, stored: Quantization
     )
 
 
-UNPRICED = {
-    "compress_ratios": "attention over compressed tokens",
-}
-"""Keys of what helixplan has no formulas for yet: to leave them out would be to guess."""
-
-
 def _named(data: dict[str, Any]) -> str:
     """The architecture that a config names first, or "" where it names none."""
     named = data.get("architectures")
     return named[0] if isinstance(named, list) and named and isinstance(named[0], str) else ""
 
 
-def _refuse_unpriced(data: dict[str, Any], file: str) -> None:
-    for key, what in UNPRICED.items():
-        if data.get(key) is not None:
-            raise InputError(f"{_named(data) or 'the model'} has {what}, which helixplan cannot price yet", file=file, field=key)
+def _refuse_unread(data: dict[str, Any], known: Architecture | None, file: str) -> None:
+    """Raises InputError about a key of layers that the architecture is not known to have."""
+    for key, what in DECISIVE.items():
+        if data.get(key) is not None and (known is None or key not in known.reads):
+            named = _named(data) or "the model"
+            raise InputError(f"{named} with {what} is none that helixplan can price", file=file, field=key)
 
 
 ROUTING_KEYS = {"n_group", "topk_group"}

@@ -165,7 +165,7 @@ def _modules(groups: Iterable[LayerGroup]) -> dict[str, list[str]]:
 
 
 def _attention_module(group: LayerGroup) -> str:
-    """Nemotron-H calls every layer's only half its mixer; Kimi's recurrent layers are called as its others are, Qwen's are not."""
+    """Nemotron-H calls a layer's only half its mixer; Kimi's recurrent layers are called as its others are, Qwen's are not."""
     recurrent = isinstance(group.attention, RecurrentAttention)
     if group.ffn is None:
         return "mixer.out_proj" if recurrent else "mixer.o_proj"

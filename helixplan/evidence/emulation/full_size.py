@@ -61,7 +61,9 @@ def _whole(scores: Floats, values: Floats) -> Floats:
     return np.asarray(weights / weights.sum(axis=-1, keepdims=True) @ values)
 
 
-def _caches(attention: GroupedQueryAttention | LatentAttention, heads: tuple[int, ...], tokens: int) -> Iterator[tuple[Floats, Floats, Floats, list[int]]]:
+def _caches(
+    attention: GroupedQueryAttention | LatentAttention, heads: tuple[int, ...], tokens: int
+) -> Iterator[tuple[Floats, Floats, Floats, list[int]]]:
     """Of each KV head that these query heads read: scaled queries, keys, values (tokens, width), and whom it serves."""
     draw = np.random.default_rng(heads[0])
     if isinstance(attention, LatentAttention):

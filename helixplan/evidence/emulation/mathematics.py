@@ -35,7 +35,8 @@ def activated(inner: Floats) -> Floats:
 def chosen(query: Floats, weights: Floats, keys: Floats, top_k: int) -> Ints:
     """Sparse attention's choice: the tokens whose keys score highest, sum over heads of weight relu(query key).
 
-    ``query`` (requests, heads, d), ``weights`` (requests, heads), ``keys`` (requests, tokens, d).  -> (requests, min(top_k, tokens))
+    ``query`` (requests, heads, d), ``weights`` (requests, heads), ``keys`` (requests, tokens, d).
+    -> (requests, min(top_k, tokens))
     """
     scores = np.einsum("bh,bht->bt", weights, np.maximum(query @ keys.transpose(0, 2, 1), 0.0))
     few = min(top_k, scores.shape[1])

@@ -131,7 +131,7 @@ class Rank:
         heads = self.heads(attention)
         queries, kv, outputs = (slice(*pair) for pair in (heads.query_heads, heads.kv_heads, heads.output_heads))
         if isinstance(attention, RecurrentAttention):
-            by_head = {name: queries for name in ("value", "scalars", "gate", "gate_up", "decay_up")} | {"query": kv, "key": kv}
+            by_head = dict.fromkeys(("value", "scalars", "gate", "gate_up", "decay_up"), queries) | {"query": kv, "key": kv}
             own = {name: whole[name][:, where] for name, where in by_head.items() if name in whole}
             own |= {name: whole[name] for name in ("gate_down", "decay_down") if name in whole}
             return own | {"out": whole["out"][outputs]}
@@ -244,7 +244,9 @@ class Rank:
 
 COMPONENT = {
     **dict.fromkeys(("kv_down", "query_down", "query_up", "key_up", "value_up", "query", "key", "value", "out"), "attention"),
-    **dict.fromkeys(("index_query", "index_key", "gate", "gate_down", "gate_up", "decay_down", "decay_up", "scalars"), "attention"),
+    **dict.fromkeys(
+        ("index_query", "index_key", "gate", "gate_down", "gate_up", "decay_down", "decay_up", "scalars"), "attention"
+    ),
     **dict.fromkeys(("latent_in", "latent_out"), "shared"),
     **dict.fromkeys(("dense_in", "dense_out"), "dense"),
     **dict.fromkeys(("shared_in", "shared_out"), "shared"),

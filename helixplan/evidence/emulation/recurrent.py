@@ -43,12 +43,11 @@ def advanced(
 ) -> tuple[State, Floats]:
     """One token: (the state after it, each head's output (requests, heads, value_dim)).
 
-    ``inputs`` queries and keys (requests, key heads, key_dim) and values (requests, heads, value_dim); ``scalars`` (requests, heads, n);
-    ``decay`` (requests, heads, key_dim) where every channel has its own. The heads are those from ``first_head`` on.
+    ``inputs`` queries and keys (requests, key heads, key_dim) and values (requests, heads, value_dim); ``scalars``
+    (requests, heads, n); ``decay`` (requests, heads, key_dim) where every channel has its own. The heads are those from
+    ``first_head`` on.
     """
-    (query, queries), (key, keys), (value, values) = (
-        convolved(tail, new) for tail, new in zip(state.tails, inputs, strict=True)
-    )
+    (query, queries), (key, keys), (value, values) = (convolved(tail, new) for tail, new in zip(state.tails, inputs, strict=True))
     shared = attention.query_heads // attention.kv_heads
     numbers = np.arange(first_head, first_head + value.shape[1]) // shared - first_head // shared
     query, key = query[:, numbers], normed(key[:, numbers]) / np.sqrt(attention.key_dim)

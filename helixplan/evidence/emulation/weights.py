@@ -24,8 +24,8 @@ class Matrix(Protocol):
 class World:
     """The model's tensors by layer, what the requests' caches hold before the first step, and the tokens they are given.
 
-    ``prefill`` by layer: keys and values (requests, tokens, KV heads, d), or latents (requests, tokens, 1, r_kv + d_rope) with the
-    indexer's keys (requests, tokens, d); of a recurrent layer its states and the convolution's inputs.
+    ``prefill`` by layer: keys and values (requests, tokens, KV heads, d), or latents (requests, tokens, 1, r_kv + d_rope) with
+    the indexer's keys (requests, tokens, d); of a recurrent layer its states and the convolution's inputs.
     """
 
     layers: list[Tensors]
