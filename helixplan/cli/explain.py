@@ -53,6 +53,7 @@ def _print(told: Explanation, output_format: options.Format) -> None:
     section("How this layout's figures move")
     show.table(words.ELASTICITY_COLUMNS, [words.elasticity_row(one) for one in told.elasticities], 1, output_format)
     section("What would help")
-    show.records([words.investment_line(one, told) for one in told.investments], output_format)
+    rows = [words.investment_row(one, told) for one in told.investments]
+    show.table(words.INVESTMENT_COLUMNS, rows, 1, output_format)
     section("How far it holds")
     show.records(words.context_lines(told), output_format)

@@ -47,12 +47,13 @@ def _all(plan: Answer) -> Iterator[Step]:
 def _size(plan: Answer, name: Variable, direction: Direction) -> Step:
     now = getattr(plan.layout, name)
     value = _nearest(_structural(plan, name), now, direction)
-    if value is None:
+    if value is None and (direction == "up" or now > 1):
         rest = {pin: kept for pin, kept in plan.request.pins.items() if pin != name}
         value = _nearest(feasible_values(plan.case, replace(plan.request, pins=rest), name), now, direction)
     if value is None:
-        most = max(replica_sizes(plan.case, plan.request))
-        said = f"{now} is the {'most' if direction == 'up' else 'least'} that any layout of up to {most} GPUs has"
+        sizes = replica_sizes(plan.case, plan.request)
+        gpus = f"up to {max(sizes)} GPUs" if len(sizes) > 1 else f"{sizes[0]} GPUs"
+        said = f"{now} is the {'most' if direction == 'up' else 'least'} that any allowed layout of {gpus} has"
         return _stopped(name, direction, None, [PlanConflict(rule=STRUCTURE, detail=said)])
     asked = replace(plan.request, pins=plan.request.pins | {name: value})
     return _answered(plan, name, direction, value, plan.case, asked)

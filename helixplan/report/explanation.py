@@ -12,6 +12,7 @@ BAR = 20
 """Characters of the longest phase's bar."""
 BAR_COLUMNS = ("phase", "bound by", "# ideal, - above it", "time", "ideal", "share")
 RUNNER_UP_COLUMNS = ("KVPxTPAxDP", "TPFxEP", "PP", "batch", "TTL", "tok/s/GPU", "worse", "loses in")
+INVESTMENT_COLUMNS = ("", "TTL", "tok/s/GPU", "the best then", "which has")
 ELASTICITY_COLUMNS = ("1 % more of", "TTL", "tokens/s/GPU")
 RESOURCES = {
     "context": "context",
@@ -20,7 +21,7 @@ RESOURCES = {
     "link_bandwidth": "fast link's bandwidth",
     "scale_out_bandwidth": "scale-out link's bandwidth",
     "compute": "FLOP rates",
-    "floors": "floors (launches, latencies)",
+    "floors": "floors and latencies",
     "capacity": "memory capacity",
 }
 
@@ -38,7 +39,7 @@ def facts(told: Explanation) -> list[tuple[str, str]]:
     """The plan, and what its step is spent on."""
     plan = told.plan
     spent = sorted(told.bounds_s.items(), key=lambda pair: -pair[1])
-    first = next((one for one in told.investments if one.objective_change > 0 or one.ttl_change < 0), None)
+    first = told.investments[0]
     lines = [
         ("layout", layout_words(plan.layout)),
         ("TTL", f"{format_seconds(plan.ttl_s)} (speed of light {format_seconds(told.ttl_ideal_s)})"),
@@ -46,7 +47,7 @@ def facts(told: Explanation) -> list[tuple[str, str]]:
         ("bound by", ", ".join(f"{bound} {percent(seconds / plan.ttl_s)}" for bound, seconds in spent)),
         ("binding", ", ".join(one.rule for one in told.rules if one.binds) or "no request or rule: more room would not help"),
     ]
-    return lines + ([("helps most", ": ".join(investment_line(first, told)))] if first else [])
+    return [*lines, ("helps most", f"{_invested(first)}: TTL {_signed(100 * first.ttl_change)}, the best plan {_better(first)}")]
 
 
 def phase_name(name: str, group: str | None) -> str:
@@ -151,14 +152,19 @@ def _signed(per_cent: float) -> str:
     return f"{per_cent:+.2f} %" if round(per_cent, 2) else "0"
 
 
-def investment_line(one: Investment, told: Explanation) -> tuple[str, str]:
-    """What a little more of one resource gives."""
-    name = f"{abs(one.change):.0%}".replace("%", " %") + f" {'more' if one.change > 0 else 'less'} {RESOURCES[one.resource]}"
-    if one.objective_change == 0 and one.ttl_change == 0:
-        return name, "nothing"
-    said = f"TTL {_signed(100 * one.ttl_change)}, tokens/s/GPU {_signed(100 * one.tokens_per_s_per_gpu_change)}"
-    then = "as good" if one.objective_change == 0 else f"{abs(one.objective_change):.2%}".replace("%", " %") + " better"
-    return name, f"{said}; the best plan then has {differences(one.replanned.layout, told.plan.layout)}, {then}"
+def investment_row(one: Investment, told: Explanation) -> tuple[str, ...]:
+    """What a little more of one resource gives this layout, and the best one then."""
+    layout, throughput = _signed(100 * one.ttl_change), _signed(100 * one.tokens_per_s_per_gpu_change)
+    return _invested(one), layout, throughput, _better(one), differences(one.replanned.layout, told.plan.layout)
+
+
+def _better(one: Investment) -> str:
+    return f"{one.objective_change:.2%}".replace("%", " %") + " better" if one.objective_change else "as good"
+
+
+def _invested(one: Investment) -> str:
+    amount = f"{abs(one.change):.0%}".replace("%", " %")
+    return f"{amount} {'more' if one.change > 0 else 'less'} {RESOURCES[one.resource]}"
 
 
 def context_lines(told: Explanation) -> list[tuple[str, str]]:
