@@ -173,7 +173,7 @@ class Explanation(Document):
     objective: Number
     objective_unit: str
     loss_unit: str
-    """What ``loses_in`` counts: "GPU-seconds a token" for throughput, "s" otherwise."""
+    """What ``loses_in`` counts: "GPU-seconds a token" for throughput, "s a request" for users, "s" of the step otherwise."""
     ttl_ideal_s: NotNegative
     memory: PlanMemory
     phases: Annotated[list[ExplainedPhase], Field(min_length=1)]

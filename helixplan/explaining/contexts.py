@@ -166,23 +166,23 @@ def _outward(start: int, last: int) -> Iterator[int]:
 
 
 def crossovers(contexts: Contexts) -> tuple[int, int, list[Crossover]]:
-    """(from, to, where the best layout's KVP changes between): each doubling of the context is looked into."""
+    """(from, to, where the best layout's KVP changes): the change nearest the lower end that is found in each doubling."""
     here = contexts.plan.case.workload.context_tokens
     marks = sorted({min(max(round(here * 2.0**octave), 1), MAX_CONTEXT) for octave in range(-OCTAVES, OCTAVES + 1)})
-    found = [one for below, above in pairwise(marks) for one in _crossings(contexts, below, above)]
-    return marks[0], marks[-1], found
+    found = (_crossing(contexts, below, above) for below, above in pairwise(marks))
+    return marks[0], marks[-1], [one for one in found if one is not None]
 
 
-def _crossings(contexts: Contexts, below: int, above: int) -> Iterator[Crossover]:
-    """The changes of KVP on one way from a context's to another's, where both have a plan."""
-    last = contexts.winner(above)
-    while (first := contexts.winner(below)) is not None and last is not None and first[0] != last[0]:
-        kvp = first[0]
-        inside, outside = contexts.boundary(below, above, lambda sizes: sizes is not None and sizes[0] == kvp)  # noqa: B023
-        before, after = _layout_at(contexts, inside), _layout_at(contexts, outside)
-        if before is not None and after is not None:
-            yield Crossover(below_tokens=inside, above_tokens=outside, below=before, above=after)
-        below = outside
+def _crossing(contexts: Contexts, below: int, above: int) -> Crossover | None:
+    """A change of KVP between two contexts whose best layouts differ in it; None where they do not, or one has none."""
+    first, last = contexts.winner(below), contexts.winner(above)
+    if first is None or last is None or first[0] == last[0]:
+        return None
+    inside, outside = contexts.boundary(below, above, lambda sizes: sizes is None or sizes[0] == first[0])
+    before, after = _layout_at(contexts, inside), _layout_at(contexts, outside)
+    if before is None or after is None:
+        return None
+    return Crossover(below_tokens=inside, above_tokens=outside, below=before, above=after)
 
 
 def _layout_at(contexts: Contexts, tokens: int) -> PlanLayout | None:

@@ -61,14 +61,14 @@ class Answer:
         return Loss(phase=worst[0], group=worst[1], before=mine.get(worst, 0.0), after=theirs.get(worst, 0.0))
 
     def _counted(self) -> dict[tuple[str, str | None], float]:
-        """Each phase: seconds of the step, and for throughput GPU-seconds a token."""
-        tokens = self.batch / self.layout.gpus if self.request.goal == "throughput" else 1.0
-        return {named(phase): phase.seconds / tokens for phase in self.found.cost.phases}
+        """Each phase: seconds of the step, for throughput GPU-seconds a token, for users seconds a request."""
+        share = {"throughput": self.batch / self.layout.gpus, "users": float(self.batch)}.get(self.request.goal, 1.0)
+        return {named(phase): phase.seconds / share for phase in self.found.cost.phases}
 
 
 def loss_unit(request: Request) -> str:
     """What ``loses_in`` counts."""
-    return "GPU-seconds a token" if request.goal == "throughput" else "s"
+    return {"throughput": "GPU-seconds a token", "users": "s a request"}.get(request.goal, "s")
 
 
 def named(phase: PlanPhase) -> tuple[str, str | None]:

@@ -8,10 +8,10 @@ from helixplan.plans import PlanLayout
 from helixplan.report.wording import layout_words, percent
 from helixplan.units import format_bytes, format_context, format_seconds
 
-BAR = 20
+BAR = 18
 """Characters of the longest phase's bar."""
 BAR_COLUMNS = ("phase", "bound by", "# ideal, - above it", "time", "ideal", "share")
-RUNNER_UP_COLUMNS = ("KVPxTPAxDP", "TPFxEP", "PP", "batch", "TTL", "tok/s/GPU", "worse", "loses in")
+RUNNER_UP_COLUMNS = ("KVPxTPAxDPxPP", "TPFxEP", "batch", "TTL", "tok/s/GPU", "worse", "loses in")
 INVESTMENT_COLUMNS = ("", "TTL", "tok/s/GPU", "the best then", "which has")
 ELASTICITY_COLUMNS = ("1 % more of", "TTL", "tokens/s/GPU")
 RESOURCES = {
@@ -124,7 +124,7 @@ def _loss(loss: Loss | None, told: Explanation) -> str:
     if loss is None:
         return ""
     more = format_seconds(loss.after - loss.before)
-    unit = "of GPU time a token" if told.loss_unit != "s" else "a token"
+    unit = {"s": "a token", "s a request": "a request"}.get(told.loss_unit, "of GPU time a token")
     return f"; {phase_name(loss.phase, loss.group)} takes {more} {unit} more"
 
 
@@ -132,9 +132,8 @@ def runner_up_row(one: RunnerUp) -> tuple[str, ...]:
     """A next best layout's line."""
     layout, loss = one.found.layout, one.loses_in
     return (
-        f"{layout.kvp}x{layout.tpa}x{layout.dp}",
+        f"{layout.kvp}x{layout.tpa}x{layout.dp}x{layout.pp}",
         f"{layout.tpf}x{layout.ep}",
-        str(layout.pp),
         f"{layout.batch:,}",
         format_seconds(one.found.ttl_s),
         f"{one.found.tokens_per_s_per_gpu:.4g}",

@@ -68,7 +68,7 @@ def bars(names: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """Phases by name, what binds them, a bar, and figures; the bar in the colour of what binds it."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for index, name in enumerate(names):
-        table.add_column(name, justify="left" if index < 3 else "right", overflow="fold")
+        table.add_column(name, justify="left" if index < 3 else "right", overflow="fold", no_wrap=index > 0)
     for name, bound, bar, *figures in rows:
         style = BOUND_STYLES[bound]
         table.add_row(Text(name), Text(bound, style=style), Text(bar, style=style), *(Text(figure) for figure in figures))
