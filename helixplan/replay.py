@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from helixplan.assembly import plan_hardware, plan_workload
 from helixplan.cost.case import Case, pose
 from helixplan.errors import InputError, shown
 from helixplan.inputs.catalog import bundled_hardware, bundled_models
 from helixplan.inputs.hardware import Hardware, load_hardware
 from helixplan.inputs.huggingface import load_model
 from helixplan.inputs.model import Model
+from helixplan.inputs.spelled import as_flag, as_options
 from helixplan.inputs.validation import read_text
-from helixplan.inputs.workload import MAX_BATCH, Request, Workload, whole
+from helixplan.inputs.workload import MAX_BATCH, PINS, Request, Workload, whole
 from helixplan.plans import Plan
 
 
@@ -104,6 +108,33 @@ def request_of(plan: Plan) -> Request | None:
     if plan.proof is None or asked.family is None:
         return None
     return Request(asked.ttl_limit_s, asked.batch, asked.gpus, asked.max_gpus, asked.family, dict(asked.pins), asked.objective)
+
+
+def asking(plan: Plan, case: Case, model: str | None = None, hardware: str | None = None) -> list[str]:
+    """The command that asks for the plan again, less options that change nothing. ``model``, ``hardware``: files not bundled."""
+    work, request = _briefly(plan, case), request_of(plan)
+    if request is None:
+        layout = plan.layout
+        sizes = {name: getattr(layout, name) for name in ("batch", *PINS, "overlap_chunks")}
+        told = [part for name, size in sizes.items() for part in (as_flag(name), str(size))]
+        verb = "estimate"
+    else:
+        implied = replace(request, objective=None).goal == request.goal
+        verb, told, request = "plan", [], replace(request, objective=None if implied else request.objective)
+    return ["helixplan", verb, model or plan.model.name, hardware or plan.hardware.name, *as_options(work, request), *told]
+
+
+def _briefly(plan: Plan, case: Case) -> Workload:
+    """The plan's workload without what the model's and the system's own defaults say as well."""
+    work = workload_of(plan)
+    resolved = plan_workload(case, None), plan_hardware(case)
+    for name in ("weight_dtype", "attention_math", "kv_dtype", "floor_scale"):
+        unsaid: dict[str, Any] = {name: None}
+        shorter = replace(work, **unsaid)
+        again = pose(case.model, case.hardware, shorter)
+        if (plan_workload(again, None), plan_hardware(again)) == resolved:
+            work = shorter
+    return work
 
 
 def misplaced(plan: Plan) -> Iterator[str]:

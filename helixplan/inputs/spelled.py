@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from helixplan.errors import InputError
-from helixplan.inputs.workload import Request
-from helixplan.units import parse_count, parse_seconds
+from helixplan.inputs.workload import Request, Workload
+from helixplan.units import exact_seconds, format_context, parse_count, parse_seconds
 
 Spell = Callable[[str], str]
 
@@ -100,6 +100,19 @@ def _pins(texts: list[str], field: str) -> dict[str, int]:
             raise InputError(f"{name} is pinned twice", field=field)
         pins[name] = parse_count(value, f"{field} {name}")
     return pins
+
+
+def as_options(work: Workload, request: Request | None = None) -> list[str]:
+    """The options that ask this, the other way round: what says no more than its default is left out."""
+    told = ["--context", format_context(work.context_tokens)]
+    plain = [(work, Workload(work.context_tokens))] + ([] if request is None else [(request, Request())])
+    for given, default in plain:
+        for name, value in vars(given).items():
+            if name == "pins":
+                told += [part for pin, size in value.items() for part in ("--pin", f"{pin}={size}")]
+            elif value != getattr(default, name):
+                told += [as_flag(OPTION_OF.get(name, name)), exact_seconds(value) if name.endswith("_s") else str(value)]
+    return told
 
 
 def _number(text: object, field: str) -> float:
