@@ -38,16 +38,23 @@ def headline(told: Explanation) -> str:
 def facts(told: Explanation) -> list[tuple[str, str]]:
     """The plan, and what its step is spent on."""
     plan = told.plan
-    spent = sorted(told.bounds_s.items(), key=lambda pair: -pair[1])
-    first = told.investments[0]
-    lines = [
+    return [
         ("layout", layout_words(plan.layout)),
         ("TTL", f"{format_seconds(plan.ttl_s)} (speed of light {format_seconds(told.ttl_ideal_s)})"),
         ("throughput", f"{plan.tokens_per_s_per_user:.4g} tokens/s/user, {plan.tokens_per_s_per_gpu:.4g} tokens/s/GPU"),
-        ("bound by", ", ".join(f"{bound} {percent(seconds / plan.ttl_s)}" for bound, seconds in spent)),
-        ("binding", ", ".join(one.rule for one in told.rules if one.binds) or "no request or rule: more room would not help"),
+        *spent_on(told),
     ]
-    return [*lines, ("helps most", f"{_invested(first)}: TTL {_signed(100 * first.ttl_change)}, the best plan {_better(first)}")]
+
+
+def spent_on(told: Explanation) -> list[tuple[str, str]]:
+    """What the step is bound by, what binds the plan, and what would help most."""
+    spent = sorted(told.bounds_s.items(), key=lambda pair: -pair[1])
+    first = told.investments[0]
+    return [
+        ("bound by", ", ".join(f"{bound} {percent(seconds / told.plan.ttl_s)}" for bound, seconds in spent)),
+        ("binding", ", ".join(one.rule for one in told.rules if one.binds) or "no request or rule: more room would not help"),
+        ("helps most", f"{_invested(first)}: TTL {_signed(100 * first.ttl_change)}, the best plan {_better(first)}"),
+    ]
 
 
 def phase_name(name: str, group: str | None) -> str:
