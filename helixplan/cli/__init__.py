@@ -22,6 +22,7 @@ from helixplan.cli.explain import explain
 from helixplan.cli.frontier import frontier
 from helixplan.cli.options import as_typed
 from helixplan.cli.plan import plan
+from helixplan.cli.report import report
 from helixplan.cli.reproduce import reproduce
 from helixplan.cli.validate import validate
 from helixplan.cli.verify import verify
@@ -45,6 +46,7 @@ app.command("validate")(validate)
 app.command("explain")(explain)
 app.command("verify")(verify)
 app.command("draw")(draw)
+app.command("report")(report)
 app.command("diff")(diff)
 app.command("check")(check)
 app.command("schema")(schema)
