@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
@@ -26,6 +27,7 @@ ORDER = [
     "inputs.families",
     "inputs.huggingface",
     "inputs.hardware",
+    "inputs.sources",
     "append",
     "layout",
     "placement",
@@ -114,6 +116,25 @@ ORDER = [
     "report.regression",
     "report.junit",
     "report.github",
+    "report.answers",
+    "report.material",
+    "report.commands",
+    "report.in_markdown",
+    "report.page.elements",
+    "report.page.frame",
+    "report.page.bars",
+    "report.page.axes",
+    "report.page.answer",
+    "report.page.why",
+    "report.page.layout",
+    "report.page.timeline",
+    "report.page.memory",
+    "report.page.frontier",
+    "report.page.sensitivity",
+    "report.page.assumptions",
+    "report.page.reproduce",
+    "report.page.of_plan",
+    "report.page.of_suite",
     "cli.options",
     "cli.files",
     "cli.show",
@@ -124,6 +145,7 @@ ORDER = [
     "cli.verify",
     "cli.explain",
     "cli.draw",
+    "cli.report",
     "cli.diff",
     "cli.check",
     "cli.estimate",
@@ -136,6 +158,7 @@ ORDER = [
 ]
 
 
+@cache
 def modules() -> dict[str, ast.Module]:
     found = {}
     for path in sorted((ROOT / "helixplan").rglob("*.py")):
@@ -166,7 +189,18 @@ def imported(tree: ast.Module) -> set[str]:
 
 
 def test_every_module_has_its_place() -> None:
-    packages = {"__init__", "inputs", "cost", "search", "evidence", "evidence.emulation", "explaining", "regress", "report"}
+    packages = {
+        "__init__",
+        "inputs",
+        "cost",
+        "search",
+        "evidence",
+        "evidence.emulation",
+        "explaining",
+        "regress",
+        "report",
+        "report.page",
+    }
     assert set(modules()) - packages == {*ORDER}
 
 
