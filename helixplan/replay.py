@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from helixplan.cost.case import Case, pose
+from helixplan.cost.case import Case
+from helixplan.engines import posed
 from helixplan.errors import InputError, shown
 from helixplan.inputs.catalog import bundled_hardware, bundled_models
 from helixplan.inputs.hardware import Hardware, load_hardware
@@ -76,7 +77,10 @@ def case_of(plan: Plan, model: Model, hardware: Hardware, file: str = "plan") ->
                 file=file,
                 field=field,
             )
-    return pose(model, hardware, workload_of(plan))
+    try:
+        return posed(model, hardware, workload_of(plan))
+    except InputError as error:
+        raise InputError(error.message, file=file, field=f"workload.{error.field}") from None
 
 
 def workload_of(plan: Plan) -> Workload:
