@@ -10,9 +10,10 @@ from typing import TypedDict, Unpack
 import numpy as np
 
 from helixplan.assembly import evaluate, make_plan, relaxation
-from helixplan.cost.case import Case, pose
+from helixplan.cost.case import Case
 from helixplan.cost.score import Scores, score_case
 from helixplan.curves import Comparison, Comparisons, Frontier, Point
+from helixplan.engines import engine_of, posed
 from helixplan.errors import Conflict, InfeasibleError, InputError
 from helixplan.explaining.whole import explain_best
 from helixplan.explanation import Explanation
@@ -20,7 +21,7 @@ from helixplan.inputs.hardware import Hardware, load_hardware
 from helixplan.inputs.huggingface import load_model
 from helixplan.inputs.model import Model
 from helixplan.inputs.workload import MAX_BATCH, Request, Workload, choice, whole
-from helixplan.layout import Layout, Layouts, check_structure, whole_heads
+from helixplan.layout import VALUE, Layout, Layouts, check_structure, whole_heads
 from helixplan.numeric import Ints
 from helixplan.plans import Plan, Relaxation
 from helixplan.replay import case_of, hardware_of, model_of, read_plan, request_of
@@ -28,6 +29,7 @@ from helixplan.search.comparison import BASELINES
 from helixplan.search.comparison import compare as find_comparison
 from helixplan.search.frontier import Found, find_frontier, joint
 from helixplan.search.infeasible import find_conflict
+from helixplan.search.limits import cost_of_limits
 from helixplan.search.optimum import find_best, find_optimum
 from helixplan.search.pairs import find_pairs
 from helixplan.search.relief import find_relief
@@ -77,7 +79,7 @@ def plan(
 def _posed(model: Model | str | Path, hardware: Hardware | str | Path, work: Workload) -> Case:
     """The case; names and paths are loaded first."""
     model = model if isinstance(model, Model) else load_model(model)
-    return pose(model, hardware if isinstance(hardware, Hardware) else load_hardware(hardware), work)
+    return posed(model, hardware if isinstance(hardware, Hardware) else load_hardware(hardware), work)
 
 
 def plan_case(case: Case, request: Request) -> Plan:
@@ -86,7 +88,8 @@ def plan_case(case: Case, request: Request) -> Plan:
     if optimum is None:
         conflict = find_conflict(case, request)
         raise InfeasibleError(conflict, _relaxations(case, request, [member.rule for member in conflict]))
-    return make_plan(case, optimum.layout, optimum.batch, request, optimum.proof, optimum.alternatives)
+    limits = cost_of_limits(case, request, optimum)
+    return make_plan(case, optimum.layout, optimum.batch, request, optimum.proof, optimum.alternatives, limits)
 
 
 def frontier(
@@ -279,7 +282,7 @@ def score(
 
 def check_layouts(case: Case, layouts: Layouts) -> None:
     """Raises InputError about the first layout that cannot be priced: by its structure, its size or its chunks."""
-    model, wires, overlap = case.model, case.hardware.interconnect, case.workload.overlap
+    model, wires = case.model, case.hardware.interconnect
     stage = layouts.kvp * layouts.tpa * layouts.dp
     sound = whole_heads(model, layouts.kvp, layouts.tpa) & (stage % (layouts.tpf * layouts.ep) == 0)
     sound &= layouts.pp <= model.layers
@@ -291,7 +294,14 @@ def check_layouts(case: Case, layouts: Layouts) -> None:
             "and its profile names no scale-out link to price them with",
             field="layout",
         )
-    if overlap == "none" and np.any(layouts.overlap_chunks > 1):
-        raise InputError(
-            f"got {np.max(layouts.overlap_chunks)} with overlap none; leave out one of the two", field="overlap_chunks"
-        )
+    _check_exchange(case, layouts)
+
+
+def _check_exchange(case: Case, layouts: Layouts) -> None:
+    """Raises InputError where a layout overlaps or exchanges what the workload or its engine does not."""
+    engine = engine_of(case)
+    if case.overlap == "none" and np.any(layouts.overlap_chunks > 1):
+        by = "overlap none" if engine is None else f"{engine.title}, which does not overlap the exchange"
+        raise InputError(f"got {np.max(layouts.overlap_chunks)} with {by}; leave out one of the two", field="overlap_chunks")
+    if engine is not None and not case.communication.exchanges_values and np.any(layouts.exchange == VALUE):
+        raise InputError(f"got 'value', but {engine.title} exchanges latents alone", field="layout.exchange")

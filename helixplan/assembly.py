@@ -14,6 +14,7 @@ from helixplan.cost.memory import attention_memory, ffn_memory, memory_limit, st
 from helixplan.cost.shares import Shares
 from helixplan.cost.step import COMMUNICATION, PHASE_ORDER, Part, Phase, attention_part, ffn_part
 from helixplan.cost.timing import Timing
+from helixplan.engines import engine_of, free
 from helixplan.inputs.model import LatentAttention, Model, MoE, RecurrentAttention
 from helixplan.inputs.workload import EXCHANGES, Request
 from helixplan.layout import Layout, Layouts, dealt
@@ -32,9 +33,11 @@ from helixplan.plans import (
     PlanAlternative,
     PlanAppend,
     PlanCost,
+    PlanEngine,
     PlanHardware,
     PlanHeads,
     PlanLayout,
+    PlanLimit,
     PlanMemory,
     PlanModel,
     PlanPhase,
@@ -43,9 +46,11 @@ from helixplan.plans import (
     PlanWorkload,
     Relaxation,
 )
+from helixplan.rule import broken_rules
+from helixplan.search.limits import CostOfLimits
 from helixplan.search.optimum import Proof
 from helixplan.search.relief import Relief
-from helixplan.search.rules import FAMILIES, MEMORY, TTL, broken_rules, budget_rule, families_named, family_of
+from helixplan.search.rules import FAMILIES, MEMORY, TTL, budget_rule, family_of, rules_asked_for, rules_in_force
 from helixplan.version import COST_MODEL_VERSION, SCHEMA_VERSION, __version__
 
 
@@ -162,12 +167,13 @@ def make_plan(
     request: Request | None,
     proof: Proof | None = None,
     alternatives: list[tuple[Layout, int]] | None = None,
+    limits: CostOfLimits | None = None,
 ) -> Plan:
     """The plan of one layout: of a search's answer where ``request`` and ``proof`` are given, else of an estimate."""
     found = evaluate(case, layout, batch)
     broken = None
     if proof is None:
-        broken = [rule.name for rule in broken_rules(case, found.layout, FAMILIES["helix"])]
+        broken = [rule.name for rule in broken_rules(rules_in_force(case, FAMILIES["helix"]), case, found.layout)]
         broken += [] if found.memory.fits else [MEMORY]
     ranks = _ranks(case, found.layout, batch)
     return Plan(
@@ -180,10 +186,11 @@ def make_plan(
         layout=layout_found(case, found, request),
         cost=found.cost,
         memory=found.memory,
-        proof=None if proof is None or request is None else _plan_proof(proof, request),
+        proof=None if proof is None or request is None else _plan_proof(case, proof, request),
         broken_rules=broken,
         alternatives=None if alternatives is None else [_alternative(case, one, size, request) for one, size in alternatives],
-        warnings=warnings_of(case),
+        engine=_plan_engine(case, limits, request),
+        warnings=warnings_of(case, found.layout),
         collectives=collectives_taken(case, found.layout, batch),
         kv_append=_append(case, found.layout),
         copies=_copies(case.model, found.layout, ranks),
@@ -192,8 +199,8 @@ def make_plan(
     )
 
 
-def warnings_of(case: Case) -> list[str]:
-    """What a user should know before believing the numbers."""
+def warnings_of(case: Case, layout: Layout | None = None) -> list[str]:
+    """What a user should know before believing the numbers, or running the layout on the engine it is planned for."""
     said = []
     longest, asked = case.model.max_context, case.workload.context_tokens
     if longest is not None and asked > longest:
@@ -202,7 +209,8 @@ def warnings_of(case: Case) -> list[str]:
         said.append(f"{case.hardware.name} is {case.hardware.calibration_note}")
     for dtype, what in case.borrowed_kernels():
         said.append(f"{case.hardware.name} has no constants for {dtype} {what}: bf16's stand in, so it is uncalibrated there")
-    return said
+    engine = engine_of(case)
+    return said + (engine.warnings(case, layout) if engine is not None and layout is not None else [])
 
 
 def layout_found(case: Case, found: Evaluated, request: Request | None) -> PlanLayout:
@@ -251,7 +259,10 @@ def plan_workload(case: Case, request: Request | None) -> PlanWorkload:
     work, precision = case.workload, case.precision
     dtypes = {part: precision.of(part) for part in ("attention", "dense", "experts", "shared", "router")}
     used = {dtype for part, dtype in dtypes.items() if part in _components(case)}
-    math = {case.machine.attention_math(attention) for _, attention, _ in case.model.attention_kinds}
+    kinds = [attention for _, attention, _ in case.model.attention_kinds]
+    # A state's arithmetic is bf16 whatever is asked; it speaks only for a model that has nothing else.
+    told = [attention for attention in kinds if not isinstance(attention, RecurrentAttention)] or kinds
+    math = {case.machine.attention_math(attention) for attention in told}
     return PlanWorkload(
         context_tokens=work.context_tokens,
         weight_dtype=used.pop() if len(used) == 1 else "mixed",
@@ -285,10 +296,34 @@ def _components(case: Case) -> set[str]:
     return parts
 
 
-def _plan_proof(proof: Proof, request: Request) -> PlanProof:
-    rules = list(dict.fromkeys(rule.name for family in families_named(request.family) for rule in family.rules))
+def _plan_proof(case: Case, proof: Proof, request: Request) -> PlanProof:
+    rules = [rule.name for rule in rules_asked_for(case, request)]
     rules += [MEMORY, budget_rule(request)] + ([TTL] if request.ttl_s is not None else [])
     return PlanProof(**vars(proof), rules=rules)
+
+
+def _plan_engine(case: Case, limits: CostOfLimits | None, request: Request | None) -> PlanEngine | None:
+    engine = engine_of(case)
+    if engine is None:
+        return None
+    if limits is None or limits.free is None:
+        return PlanEngine(name=engine.name, title=engine.title)
+    return PlanEngine(
+        name=engine.name,
+        title=engine.title,
+        free=_alternative(free(case), limits.free.layout, limits.free.batch, request),
+        cost_of_limits=limits.share,
+        limits=[
+            PlanLimit(
+                name=one.limit.name,
+                kind=one.limit.kind,  # type: ignore[arg-type]
+                reason=one.limit.reason,
+                gain=one.gain,
+                objective=one.objective,
+            )
+            for one in limits.lifted
+        ],
+    )
 
 
 def _alternative(case: Case, layout: Layout, batch: int, request: Request | None) -> PlanAlternative:
@@ -310,19 +345,26 @@ def relaxation(relief: Relief, found: Evaluated) -> Relaxation:
 
 
 def collectives_taken(case: Case, layout: Layout, batch: int) -> dict[str, str]:
-    """The cheapest way of every reduction that there is: each tried in turn."""
+    """The cheapest way of every reduction that there is, and of an engine's exchange: each tried in turn."""
     row = Layouts.of(layout)
 
     def best(name: str, ways: tuple[str, ...], half: Callable[[Case, Layouts, int], Part]) -> str:
         return min(ways, key=lambda way: half(replace(case, ways={name: way}), row, batch).seconds[0])
 
     taken = {}
+    if engine_of(case) is not None and _exchanges(case.model, layout):
+        taken["attention.exchange"] = best("attention.exchange", case.communication.exchange_ways, attention_part)
     if layout.attention_group > 1:
         taken["attention.reduce"] = best("attention.reduce", REDUCE_WAYS, attention_part)
     for name, ffn, _ in case.model.ffn_kinds if layout.gpus_per_stage > 1 else ():
         ways = moe_ways(layout) if isinstance(ffn, MoE) else REDUCE_WAYS
         taken[f"ffn.reduce {name}"] = best(f"ffn.reduce {name}", ways, ffn_part)
     return taken
+
+
+def _exchanges(model: Model, layout: Layout) -> bool:
+    """Whether any layer's attention is brought together over KVP ranks."""
+    return layout.kvp > 1 and any(attention.split_by_kvp for _, attention, _ in model.attention_kinds)
 
 
 def _append(case: Case, layout: Layout) -> PlanAppend:

@@ -156,6 +156,31 @@ class PlanAlternative(Document):
     memory_bytes: Number
 
 
+class PlanLimit(Document):
+    """One limit of an engine: what lifting it alone gives. ``gain``: the share of the free objective that comes back."""
+
+    name: str
+    kind: Literal["rule", "communication"]
+    reason: str
+    gain: Number
+    objective: Number
+
+
+class PlanEngine(Document):
+    """The engine that was planned for and, of a search, what its limits cost.
+
+    ``cost_of_limits``: the share of the free optimum's objective that is lost. It is below 0 where the engine's own communication
+    beats the paper's, and null, like ``free``, where no layout keeps the request without that.
+    """
+
+    name: str
+    title: str
+    free: PlanAlternative | None = None
+    cost_of_limits: Number | None = None
+    limits: list[PlanLimit] = []
+    """Dearest first; none where the limits cost nothing."""
+
+
 class PlanHeads(Document):
     """Of one kind of attention layer; ranges are half-open."""
 
@@ -215,6 +240,7 @@ class Plan(Document):
     proof: PlanProof | None = None
     broken_rules: list[str] | None = None
     alternatives: list[PlanAlternative] | None = None
+    engine: PlanEngine | None = None
     warnings: list[str]
     collectives: dict[str, str]
     """How each reduction runs, by phase and, for the FFN's, kind of layer: the cheapest way."""
@@ -269,7 +295,7 @@ class Infeasible(Document):
         return to_json(self.model_dump(mode="json"))
 
 
-_OPTIONAL = ("proof", "broken_rules", "alternatives")
+_OPTIONAL = ("proof", "broken_rules", "alternatives", "engine")
 
 
 def to_json(document: dict[str, Any]) -> str:

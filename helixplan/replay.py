@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from helixplan.assembly import plan_hardware, plan_workload
-from helixplan.cost.case import Case, pose
+from helixplan.cost.case import Case
+from helixplan.engines import posed
 from helixplan.errors import InputError, shown
 from helixplan.inputs.catalog import bundled_hardware, bundled_models
 from helixplan.inputs.hardware import Hardware, load_hardware
@@ -80,7 +81,10 @@ def case_of(plan: Plan, model: Model, hardware: Hardware, file: str = "plan") ->
                 file=file,
                 field=field,
             )
-    return pose(model, hardware, workload_of(plan))
+    try:
+        return posed(model, hardware, workload_of(plan))
+    except InputError as error:
+        raise InputError(error.message, file=file, field=f"workload.{error.field}") from None
 
 
 def workload_of(plan: Plan) -> Workload:
@@ -131,7 +135,7 @@ def _briefly(plan: Plan, case: Case) -> Workload:
     for name in ("weight_dtype", "attention_math", "kv_dtype", "floor_scale"):
         unsaid: dict[str, Any] = {name: None}
         shorter = replace(work, **unsaid)
-        again = pose(case.model, case.hardware, shorter)
+        again = posed(case.model, case.hardware, shorter)
         if (plan_workload(again, None), plan_hardware(again)) == resolved:
             work = shorter
     return work

@@ -76,7 +76,7 @@ def brute_force(model: hp.Model, hardware: hp.Hardware, request: dict[str, Any],
     batches = np.array([request["batch"]]) if request.get("batch") else np.arange(1, MOST_BATCH + 1)
     found = []
     for base in candidates(model, hardware, sizes, request):
-        exchanges = ("latent", "value") if model.is_latent and base.kvp > 1 else ("latent",)
+        exchanges = ("latent", "value") if model.is_latent and base.kvp > 1 and "engine" not in how else ("latent",)
         for exchange in exchanges:
             chunks = base.overlap_chunks
             layout = hp.Layout(base.kvp, base.tpa, base.tpf, base.ep, base.dp, base.pp, exchange, chunks)

@@ -145,9 +145,17 @@ def _ffn_words(ffn: Any) -> str:
     return f"{ffn.experts_per_token}/{ffn.experts}" + (" shared" if ffn.shared_width else "")
 
 
-def _model_record(model: Model) -> dict[str, Any]:
-    from dataclasses import asdict
+def _described(half: Any) -> dict[str, Any] | None:
+    """What a half of a layer was read to be; None where layers have none."""
+    from dataclasses import asdict, fields
 
+    if half is None:
+        return None
+    own = {field.name for field in fields(half) if field.init}
+    return {"kind": type(half).__name__, **{name: value for name, value in asdict(half).items() if name in own}}
+
+
+def _model_record(model: Model) -> dict[str, Any]:
     return {
         "name": model.name,
         "sha256": model.sha256,
@@ -163,8 +171,8 @@ def _model_record(model: Model) -> dict[str, Any]:
                 "name": group.name,
                 "layers": len(group.layers),
                 "kv_bytes_per_token": {dtype: group.kv_bytes_per_token(dtype) for dtype in ("bf16", "fp8", "nvfp4")},
-                "attention": group.attention and {"kind": type(group.attention).__name__, **asdict(group.attention)},
-                "ffn": group.ffn and {"kind": type(group.ffn).__name__, **asdict(group.ffn)},
+                "attention": _described(group.attention),
+                "ffn": _described(group.ffn),
             }
             for group in model.groups
         ],

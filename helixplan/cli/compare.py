@@ -29,7 +29,7 @@ def compare(
 ) -> None:
     """Compare Helix with the best of the baselines: speed, throughput, users, and what the overlap is worth."""
     from helixplan.api import compare_case, named_baselines
-    from helixplan.cost.case import pose
+    from helixplan.engines import posed
     from helixplan.inputs.hardware import load_hardware
     from helixplan.inputs.huggingface import load_model
     from helixplan.inputs.workload import Workload
@@ -45,7 +45,7 @@ def compare(
         with shown_while("comparing") as tell:
             for work, text in zip(works, dict.fromkeys(context), strict=True):
                 tell(text)
-                found.append(compare_case(pose(loaded, system, work), asked, baselines))
+                found.append(compare_case(posed(loaded, system, work), asked, baselines))
     except InfeasibleError as error:
         show.infeasible(error, output_format)
         raise typer.Exit(3) from None

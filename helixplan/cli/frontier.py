@@ -49,7 +49,7 @@ def frontier(
 ) -> None:
     """Find every layout and batch that no other beats in both tokens/s/user and tokens/s/GPU."""
     from helixplan.api import frontier_case, named_families
-    from helixplan.cost.case import pose
+    from helixplan.engines import posed
     from helixplan.inputs.hardware import load_hardware
     from helixplan.inputs.huggingface import load_model
     from helixplan.inputs.workload import Workload
@@ -58,7 +58,7 @@ def frontier(
         _check_picture(plot, force=force)
     families = named_families(family or ["helix"])
     asked = spelled.request(given | {"family": families[0]}, None)
-    case = pose(load_model(model), load_hardware(hardware), Workload(spelled.context_tokens(given), **spelled.modelling(given)))
+    case = posed(load_model(model), load_hardware(hardware), Workload(spelled.context_tokens(given), **spelled.modelling(given)))
     try:
         with shown_while("tracing the frontier"):
             found = frontier_case(case, asked, families)

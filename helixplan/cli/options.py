@@ -99,7 +99,9 @@ MODELLING: dict[str, Any] = {
     "exchange": Annotated[
         str, typer.Option(autocompletion=one_of("EXCHANGES"), help="What MLA ranks exchange: auto, latent, value.")
     ],
-    "engine": Annotated[str, typer.Option(autocompletion=one_of("ENGINES"), help="Whose constraints and communication: none.")],
+    "engine": Annotated[
+        str, typer.Option(autocompletion=one_of("ENGINES"), help="The engine to plan for: none, trtllm, vllm, sglang.")
+    ],
     "memory_utilization": Annotated[str, typer.Option(help="Share of a GPU's memory that may be used.")],
     "kv_block": Annotated[str, typer.Option(help="Tokens of KV that go to a KVP rank at a time.")],
     "step_overhead": Annotated[str, typer.Option(help="Host and sampling time a step: 50us.")],

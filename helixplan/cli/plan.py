@@ -33,7 +33,7 @@ def plan(
     """Find the best layout for a model on a system, with the proof that no allowed one is better."""
     from helixplan.api import plan_case
     from helixplan.assembly import warnings_of
-    from helixplan.cost.case import pose
+    from helixplan.engines import posed
     from helixplan.inputs.hardware import load_hardware
     from helixplan.inputs.huggingface import load_model
     from helixplan.inputs.workload import Workload
@@ -42,8 +42,9 @@ def plan(
         check_writable(output, force=force)
     asked = spelled.request(given, objective)
     work = Workload(spelled.context_tokens(given), **spelled.modelling(given))
-    case = pose(load_model(model), load_hardware(hardware), work)
-    show.warnings(warnings_of(case))
+    case = posed(load_model(model), load_hardware(hardware), work)
+    told = warnings_of(case)
+    show.warnings(told)
     try:
         with shown_while("planning"):
             found = plan_case(case, asked)
@@ -52,6 +53,7 @@ def plan(
         raise typer.Exit(3) from None
     if output is not None:
         write_atomically(output, found.to_json(), force=force)
+    show.warnings([said for said in found.warnings if said not in told])
     show.plan(found, output_format)
     if output is not None:
         show.note(f"wrote {output}")

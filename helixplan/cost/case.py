@@ -11,6 +11,31 @@ from helixplan.inputs.hardware import AttentionKernel, GemmKernel, GroupedGemmKe
 from helixplan.inputs.model import Attention, LatentAttention, Model, MoE, RecurrentAttention, WeightPrecision
 from helixplan.inputs.workload import BYTES_PER_ELEMENT, Workload
 
+ALL_TO_ALL = "all-to-all"
+GATHERED_ALL_TO_ALL = "gathered queries, all-to-all"
+GATHERED_REDUCE_SCATTER = "gathered queries, reduce-scatter"
+EXCHANGE_WAYS = (ALL_TO_ALL, GATHERED_ALL_TO_ALL, GATHERED_REDUCE_SCATTER)
+"""How KVP ranks bring a head's attention together (docs/cost-model.md, "What an engine changes"): every rank projects all the
+queries it attends to and partial outputs go all-to-all (Helix 2.1); or each projects its share of them, which are then gathered;
+and log-sum-exps are gathered, outputs corrected where they are and reduce-scattered."""
+
+
+@dataclass(frozen=True)
+class Communication:
+    """What whoever runs the layout can do between KVP ranks. The defaults are the paper's."""
+
+    exchange_ways: tuple[str, ...] = (ALL_TO_ALL,)
+    """Of ``EXCHANGE_WAYS``; the cheapest is taken, the first where they tie."""
+    statistics: int = 1
+    """fp32 numbers that go with a head's partial output: its log-sum-exp, or its maximum and sum apart."""
+    overlaps: bool = True
+    """HOP-B (Helix 2.1.3)."""
+    exchanges_values: bool = True
+    """Whether MLA's ranks may lift their outputs to values before they exchange them."""
+
+
+PAPER = Communication()
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -84,11 +109,30 @@ class Case:
     workload: Workload
     detailed: bool = True
     """As a ``Machine``'s."""
+    communication: Communication = PAPER
+    lifted: frozenset[str] = frozenset()
+    """Names of the engine's rules that need not be kept: what would be without them."""
     ways: Mapping[str, str] = field(default_factory=dict, hash=False)
     """How collectives run where it is not the cheapest way that is wanted: by phase, and for the FFN's its layer group too."""
 
     def __post_init__(self) -> None:
         _ = self.machine
+
+    @property
+    def overlap(self) -> str:
+        """The workload's ``overlap``; none where there is nothing to overlap with."""
+        return self.workload.overlap if self.communication.overlaps else "none"
+
+    @property
+    def exchange(self) -> str:
+        """The workload's ``exchange``; latent where values cannot be exchanged."""
+        return self.workload.exchange if self.communication.exchanges_values else "latent"
+
+    @property
+    def exchange_ways(self) -> tuple[str, ...]:
+        """The ways that attention may be brought together in: one where ``ways`` says which."""
+        asked = self.ways.get("attention.exchange")
+        return self.communication.exchange_ways if asked is None else (asked,)
 
     @cached_property
     def machine(self) -> Machine:
@@ -133,6 +177,8 @@ class Case:
         return replace(self, hardware=self.hardware.at(0.0))
 
 
-def pose(model: Model, hardware: Hardware, workload: Workload) -> Case:
-    """The case, with the hardware seen through the workload's clock."""
-    return Case(model, hardware.at(workload.clock), workload)
+def pose(model: Model, hardware: Hardware, workload: Workload, communication: Communication | None = None) -> Case:
+    """The case, with the hardware seen through the workload's clock. An engine's is posed by ``engines.posed``."""
+    if communication is None and workload.engine not in (None, "none"):
+        raise TypeError(f"{workload.engine} has a way of communicating of its own, which has to be given")
+    return Case(model, hardware.at(workload.clock), workload, communication=communication or PAPER)

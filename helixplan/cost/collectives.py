@@ -66,6 +66,11 @@ def all_gather(fabric: Fabric, ranks: Amount, reach: Amount, contribution: Amoun
     return _collective(fabric.machine.hardware.kernels.all_gather, ranks, wire, fabric.link(reach))
 
 
+def reduce_scatter(fabric: Fabric, ranks: Amount, reach: Amount, size: Amount) -> Timing:
+    """The sum of every rank's ``size`` bytes, a share of it to each: an all-gather backwards, at an all-gather's constants."""
+    return all_gather(fabric, ranks, reach, size / np.asarray(ranks, dtype=float))
+
+
 def all_reduce(
     fabric: Fabric, ranks: Amount, reach: Amount, size: Amount, receivers: Amount | None = None, way: str | None = None
 ) -> Timing:

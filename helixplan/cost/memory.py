@@ -12,6 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from helixplan.cost.case import Case
+from helixplan.cost.roofline import STATISTIC_BYTES
 from helixplan.cost.shares import Shares
 from helixplan.inputs.model import Gemm, LatentAttention, Model, MoE
 from helixplan.inputs.workload import ACTIVATION_BYTES, BYTES_PER_ELEMENT
@@ -151,6 +152,6 @@ def _exchange_buffers(shares: Shares, exchange: Amount) -> Floats:
             width: Amount = attention.output_dim
             if isinstance(attention, LatentAttention):
                 width = np.where(np.asarray(exchange) == VALUE, attention.value_dim, attention.kv_rank)
-            partial = width * ACTIVATION_BYTES + 4
+            partial = width * ACTIVATION_BYTES + shares.case.communication.statistics * STATISTIC_BYTES
             widest = np.maximum(widest, 2 * shares.group_requests * shares.heads(attention).query * partial)
     return np.where(shares.kvp > 1, widest, 0.0)

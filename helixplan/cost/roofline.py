@@ -16,7 +16,8 @@ from helixplan.inputs.workload import ACTIVATION_BYTES, BYTES_PER_ELEMENT
 from helixplan.numeric import Amount
 
 MICRO = 1e-6
-
+STATISTIC_BYTES = 4.0
+"""A log-sum-exp, or a maximum or sum, of one head in fp32."""
 
 OUTPUT_TILE = 128
 """Rows and columns of the output that a GEMM's thread block works on, in any kernel that splits its reduction."""
@@ -186,10 +187,12 @@ def state_step(
     return Timing(seconds, moved, 2 * held, flops, memory_s=memory_s, compute_s=compute_s)
 
 
-def merge(machine: Machine, requests: Amount, query_heads: Amount, output_heads: Amount, width: int) -> Timing:
-    """Folding the partial outputs by their log-sum-exps: every partial read once, the result written once."""
+def merge(
+    machine: Machine, requests: Amount, query_heads: Amount, output_heads: Amount, width: Amount, statistics: Amount = 1
+) -> Timing:
+    """Folding partial outputs by their log-sum-exps: every partial and its ``statistics`` read once, the result written once."""
     kernel, bandwidth = machine.hardware.kernels.overheads, machine.hardware.gpu.memory_bytes_per_s
-    partials = requests * query_heads * (width * ACTIVATION_BYTES + 4)
+    partials = requests * query_heads * (width * ACTIVATION_BYTES + statistics * STATISTIC_BYTES)
     moved = partials + requests * output_heads * width * ACTIVATION_BYTES
     memory_s = moved / bandwidth
     seconds = kernel.merge_us * MICRO + memory_s

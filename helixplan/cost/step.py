@@ -12,16 +12,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from helixplan.cost.case import Case
-from helixplan.cost.collectives import all_reduce, all_to_all, best_chunks, overlapped, pipeline_hop
+from helixplan.cost.collectives import all_reduce, best_chunks, overlapped, pipeline_hop
+from helixplan.cost.exchange import Exchange, projected_heads
 from helixplan.cost.ffn import dense_phases, moe_phases
 from helixplan.cost.memory import Memory, attention_memory, ffn_memory, fullest_loads
-from helixplan.cost.roofline import MICRO, attention_core, gemm, index_core, merge, small_kernels, state_step
+from helixplan.cost.roofline import MICRO, attention_core, gemm, index_core, small_kernels, state_step
 from helixplan.cost.shares import Heads, Shares
 from helixplan.cost.timing import Timing
-from helixplan.inputs.model import Attention, Gemm, LatentAttention, MoE, RecurrentAttention
+from helixplan.inputs.model import Attention, Gemm, GroupedQueryAttention, LatentAttention, MoE, RecurrentAttention
 from helixplan.inputs.workload import ACTIVATION_BYTES
 from helixplan.layout import AUTO, EXCHANGE_CODES, LATENT, VALUE, Layouts
-from helixplan.numeric import Amount, Floats, Ints, ceil_div
+from helixplan.numeric import Amount, Bools, Floats, Ints, ceil_div
 
 SMALL_KERNELS_A_LAYER = 5
 COMMUNICATION = ("attention.exchange", "attention.reduce", "ffn.gather", "ffn.reduce")
@@ -88,20 +89,46 @@ class AttentionPart(Part):
 def attention_part(case: Case, layouts: Layouts, batch: Amount) -> AttentionPart:
     """The attention half of a step for M layouts. Reads kvp, tpa, dp, pp, exchange and overlap_chunks only. (Helix 2.1)"""
     shares = Shares(case, layouts, batch)
+    first, *others = [_attended(shares, way) for way in case.exchange_ways]
+    for other in others:
+        first = first.or_faster(other)
+    phases = [*first.phases, _uneven_stages(shares, first.phases)]
+    memory = attention_bytes(shares, first.exchange)
+    return AttentionPart(phases, _seconds(phases), memory, first.exchange, first.chunks.astype(np.int64))
+
+
+@dataclass(frozen=True)
+class _Attended:
+    """Attention's phases in some way, with the exchange codes and chunks they stand for."""
+
+    phases: list[Phase]
+    exchange: Ints
+    chunks: Floats
+
+    def or_faster(self, other: _Attended) -> _Attended:
+        """Layout by layout whichever takes less time; this one where they tie."""
+        return self.where(_seconds(self.phases) <= _seconds(other.phases), other)
+
+    def where(self, mine: Bools, other: _Attended) -> _Attended:
+        """This one where ``mine`` holds, the other elsewhere."""
+        pairs = zip(self.phases, other.phases, strict=True)
+        return _Attended(
+            [replace(one, timing=one.timing.where(mine, two.timing)) for one, two in pairs],
+            np.where(mine, self.exchange, other.exchange),
+            np.where(mine, self.chunks, other.chunks),
+        )
+
+
+def _attended(shares: Shares, way: str) -> _Attended:
+    """All of attention but what uneven stages add, in one of ``EXCHANGE_WAYS``."""
     exchange = _settled_exchange(shares)
-    phases = _projection_phases(shares)
     if np.any(exchange == AUTO):
-        latent, few = _core_phases(shares, np.where(exchange == AUTO, LATENT, exchange))
-        value, many = _core_phases(shares, np.where(exchange == AUTO, VALUE, exchange))
-        first = (exchange == LATENT) | ((exchange == AUTO) & (_seconds(latent) <= _seconds(value)))
-        phases += [replace(one, timing=one.timing.where(first, other.timing)) for one, other in zip(latent, value, strict=True)]
-        exchange, chunks = np.where(first, LATENT, VALUE), np.where(first, few, many)
+        latent, value = (_core_phases(shares, np.where(exchange == AUTO, code, exchange), way) for code in (LATENT, VALUE))
+        faster = _seconds(latent.phases) <= _seconds(value.phases)
+        core = latent.where((exchange == LATENT) | ((exchange == AUTO) & faster), value)
     else:
-        core, chunks = _core_phases(shares, exchange)
-        phases += core
-    phases.append(_uneven_stages(shares, phases))
-    memory = attention_bytes(shares, exchange)
-    return AttentionPart(phases, _seconds(phases), memory, exchange, chunks.astype(np.int64))
+        core = _core_phases(shares, exchange, way)
+    return replace(core, phases=_projection_phases(shares, way) + core.phases)
 
 
 def ffn_part(case: Case, layouts: Layouts, batch: Amount) -> Part:
@@ -140,7 +167,7 @@ def _seconds(phases: Iterable[Phase]) -> Floats:
 def _settled_exchange(shares: Shares) -> Ints:
     """The exchange codes, with the choice made where there is none: one KVP rank, no latent attention, or the workload's."""
     asked = np.asarray(shares.layouts.exchange)
-    asked = np.where(asked == AUTO, EXCHANGE_CODES[shares.case.workload.exchange], asked)
+    asked = np.where(asked == AUTO, EXCHANGE_CODES[shares.case.exchange], asked)
     if not shares.case.model.is_latent:
         return np.full(len(shares.layouts), LATENT)
     return np.where(shares.kvp > 1, asked, LATENT)
@@ -160,15 +187,16 @@ def _kinds(shares: Shares) -> Iterator[tuple[str | None, Attention, Heads, int]]
         yield name if len(kinds) > 1 else None, attention, shares.heads(attention), len(layers)
 
 
-def _projection_phases(shares: Shares) -> list[Phase]:
-    """What the choice of exchange does not touch: projections in and out, and the all-reduce after them."""
+def _projection_phases(shares: Shares, way: str) -> list[Phase]:
+    """What the choice between latents and values does not touch: projections in and out, and the all-reduce after them."""
     phases: list[Phase] = []
     size = shares.group_requests * shares.case.model.hidden * ACTIVATION_BYTES
-    way = shares.case.ways.get("attention.reduce")
-    reduced = all_reduce(shares.fabric, shares.attention_group, shares.attention_group, size, way=way)
+    shot = shares.case.ways.get("attention.reduce")
+    reduced = all_reduce(shares.fabric, shares.attention_group, shares.attention_group, size, way=shot)
     for group, attention, held, layers in _kinds(shares):
         timings = {"attention.reduce": reduced}
-        for matrix in attention.gemms(shares.case.model.hidden, held.query, held.kv, held.output, held.output):
+        queries = projected_heads(held, attention, way)
+        for matrix in attention.gemms(shares.case.model.hidden, queries, held.kv, held.output, held.output):
             if matrix.phase != "attention.value_up":
                 timings[matrix.phase] = timings.get(matrix.phase, Timing()) + _gemm(shares, matrix)
         if isinstance(attention, LatentAttention) and attention.indexer is not None:
@@ -183,8 +211,8 @@ def _gemm(shares: Shares, matrix: Gemm) -> Timing:
     return gemm(shares.case.machine, shares.group_requests, matrix, shares.case.precision.of(matrix.component))
 
 
-def _core_phases(shares: Shares, exchange: Ints) -> tuple[list[Phase], Floats]:
-    """Attention core, exchange, merge and value up-projection for settled exchange codes, and the chunks taken."""
+def _core_phases(shares: Shares, exchange: Ints, way: str) -> _Attended:
+    """Attention core, exchange, merge and value up-projection for settled exchange codes."""
     phases: list[Phase] = []
     chunks = np.ones(len(shares.layouts))
     for group, attention, held, layers in _kinds(shares):
@@ -195,7 +223,7 @@ def _core_phases(shares: Shares, exchange: Ints) -> tuple[list[Phase], Floats]:
         timings = {}
         floor, core = attention_core(shares.case.machine, attention, shares.group_requests, held.tokens, held.query, held.kv)
         if attention.split_by_kvp:
-            exposed, merged, chunks = _exchange(shares, attention, held, exchange, floor, core)
+            exposed, merged, chunks = _exchange(shares, attention, held, exchange, floor, core, way)
             timings = {"attention.exchange": exposed, "attention.merge": merged}
             floors = Timing(floor * chunks)
         else:
@@ -208,21 +236,28 @@ def _core_phases(shares: Shares, exchange: Ints) -> tuple[list[Phase], Floats]:
                 again = np.where(exchange == VALUE, chunks - 1, 0.0)
                 timings[matrix.phase] = _gemm(shares, matrix) + Timing(_value_up_floor(shares) * again)
         phases += [Phase(name, group, layers, timing.times(float(layers))) for name, timing in timings.items()]
-    return phases, chunks
+    return _Attended(phases, exchange, chunks)
 
 
 def _exchange(
-    shares: Shares, attention: Attention, held: Heads, exchange: Ints, floor: float, core: Timing
+    shares: Shares,
+    attention: GroupedQueryAttention | LatentAttention,
+    held: Heads,
+    exchange: Ints,
+    floor: float,
+    core: Timing,
+    way: str,
 ) -> tuple[Timing, Timing, Floats]:
-    """What HOP-B leaves exposed of the all-to-all, the merge, and the chunks taken. Nothing where there is one KVP rank.
+    """What is exposed of the exchange, the merge, and the chunks taken. Nothing where there is one KVP rank.
 
-    A rank sends (kvp-1)/kvp of its partial outputs and their log-sum-exps, whatever its shard holds: no context in it.
+    A rank sends its partial outputs and their statistics, whatever its shard holds: no context in it. HOP-B hides some of
+    that, but not of the queries gathered before.
     """
     width: Amount = attention.output_dim
     if isinstance(attention, LatentAttention):
         width = np.where(exchange == VALUE, attention.value_dim, attention.kv_rank)
-    wire = (shares.kvp - 1) / shares.kvp * shares.group_requests * held.query * (width * ACTIVATION_BYTES + 4)
-    sent = all_to_all(shares.fabric, shares.kvp, shares.kvp, wire)
+    run = Exchange(shares, held, attention, width, way)
+    sent = run.after()
     exchange_floor = sent.seconds - sent.network_s
     handover = shares.case.hardware.kernels.overheads.chunk_handover_us * MICRO
 
@@ -233,9 +268,8 @@ def _exchange(
     together = overlapped(floor, core.seconds, exchange_floor, sent.network_s, handover, chunks)
     exposed = np.where(shares.kvp > 1, together - (floor * chunks + core.seconds), 0.0)
     timing = replace(sent, seconds=exposed, network_s=np.minimum(sent.network_s, exposed))
-    timing = timing.judged(shares.case.hardware.kernels.all_to_all.median_error)
-    merged = merge(shares.case.machine, shares.group_requests, held.query, held.output, width)
-    return timing, merged.times(np.where(shares.kvp > 1, 1.0, 0.0)), chunks
+    timing = timing.judged(run.median_error()) + run.before()
+    return timing, run.folded().times(np.where(shares.kvp > 1, 1.0, 0.0)), chunks
 
 
 def _value_up_floor(shares: Shares) -> float:
@@ -246,8 +280,8 @@ def _value_up_floor(shares: Shares) -> float:
 def _chunks(
     shares: Shares, floor: float, core: Floats, exchange_floor: Floats, exchange: Floats, handover: float, relaunch: Amount
 ) -> Floats:
-    """HOP-B's chunks: as the layouts say, else the best that the workload's ``overlap`` allows."""
-    most, overlap = shares.group_requests, shares.case.workload.overlap
+    """HOP-B's chunks: as the layouts say, else the best that the case's ``overlap`` allows."""
+    most, overlap = shares.group_requests, shares.case.overlap
     asked = np.asarray(shares.layouts.overlap_chunks, dtype=float)
     if overlap == "none":
         best = np.ones(len(shares.layouts))

@@ -11,8 +11,10 @@ from helixplan.errors import InputError
 from helixplan.layout import Layout, check_structure
 from helixplan.plans import Plan
 from helixplan.replay import request_of
+from helixplan.rule import broken_rules
+from helixplan.search.limits import cost_of_limits
 from helixplan.search.optimum import find_optimum
-from helixplan.search.rules import FAMILIES, broken_rules
+from helixplan.search.rules import FAMILIES, rules_in_force
 from helixplan.version import COST_MODEL_VERSION
 
 ROUNDING = 1e-9
@@ -35,7 +37,8 @@ def structural(plan: Plan, case: Case) -> list[str]:
     family = FAMILIES.get(plan.layout.family)
     if family is None:
         return [f"layout.family is {plan.layout.family!r}, which no search gives"]
-    broken = [f"layout breaks {rule.name}: {rule.reason}" for rule in broken_rules(case, layout, family)]
+    rules = rules_in_force(case, family)
+    broken = [f"layout breaks {rule.name}: {rule.reason}" for rule in broken_rules(rules, case, layout)]
     if family.ffn_on_tpa and layout.ffn_group != layout.tpa:
         broken.append(f"layout.tpf x ep is {layout.ffn_group}, but in {family.name} the FFN runs on TPA's {layout.tpa} GPUs")
     return broken
@@ -53,7 +56,8 @@ def rescored(plan: Plan, case: Case) -> Iterator[str]:
         if optimum is None:
             yield "proof: a new search finds no layout that keeps the request"
             return
-        due = make_plan(case, layout, batch, request, optimum.proof, optimum.alternatives)
+        limits = cost_of_limits(case, request, optimum)
+        due = make_plan(case, layout, batch, request, optimum.proof, optimum.alternatives, limits)
         best: Layout = make_plan(case, optimum.layout, optimum.batch, request).layout.layout
         if (best, optimum.batch) != (layout, batch):
             yield f"layout: {layout} with batch {batch}, but a new search finds {best} with batch {optimum.batch}"

@@ -20,7 +20,7 @@ from helixplan.search.rules import (
     TPA_WITHIN_KV_HEADS,
     TTL,
     budget_rule,
-    families_named,
+    rules_asked_for,
 )
 from helixplan.search.space import Space, build_space, replica_sizes
 
@@ -60,7 +60,7 @@ def _requests(plan: Answer, request: Request) -> Iterator[Held]:
 
 
 def _rules(plan: Answer, request: Request) -> Iterator[Held]:
-    """Rules of the family. One that no candidate breaks cannot bind, and is not searched without."""
+    """Rules of the family and of the engine. One that no candidate breaks cannot bind, and is not searched without."""
     layout, model = plan.layout, plan.case.model
     spoken = {
         TPA_WITHIN_KV_HEADS.name: (layout.tpa, model.kv_heads, "tpa"),
@@ -69,10 +69,11 @@ def _rules(plan: Answer, request: Request) -> Iterator[Held]:
     }
     here = [plan.layout.gpus]
     kept = build_space(plan.case, request, here)
-    for name in dict.fromkeys(rule.name for family in families_named(request.family) for rule in family.rules):
-        free = build_space(plan.case, request, here, dropped=name)
+    for name in (rule.name for rule in rules_asked_for(plan.case, request)):
+        case = replace(plan.case, lifted=plan.case.lifted | {name})
+        free = build_space(case, request, here)
         wider = len(free.attention.rows) + len(free.ffn.rows) > len(kept.attention.rows) + len(kept.ffn.rows)
-        yield _held(plan, name, spoken.get(name), plan.case, request, free if wider else None)
+        yield _held(plan, name, spoken.get(name), case, request, free if wider else None)
 
 
 def _held(

@@ -8,13 +8,14 @@ from dataclasses import replace
 import numpy as np
 
 from helixplan.cost.case import Case
+from helixplan.engines import engine_of
 from helixplan.explaining.figures import Answer
 from helixplan.explanation import Direction, Step, Variable
 from helixplan.inputs.workload import MAX_BATCH, PINS, Request
 from helixplan.plans import PlanConflict
 from helixplan.search.infeasible import find_conflict
 from helixplan.search.optimum import feasible_values, find_best
-from helixplan.search.rules import BATCH, families_named
+from helixplan.search.rules import BATCH, families_named, rules_asked_for
 from helixplan.search.space import FFN_PINS, attention_halves, build_space, ffn_halves, replica_sizes
 
 SIZES: tuple[Variable, ...] = ("kvp", "tpa", "tpf", "ep", "pp", "dp")
@@ -106,6 +107,11 @@ def _no_choice(plan: Answer, name: Variable, value: str) -> str | None:
         return "one KVP rank exchanges nothing"
     if name == "exchange" and not plan.case.model.is_latent:
         return "only MLA can exchange either latents or values"
+    engine = engine_of(plan.case)
+    if engine is not None and value in ("value", "hop-b"):
+        runs = engine.communication.exchanges_values if value == "value" else engine.communication.overlaps
+        if not runs:
+            return f"{engine.title} does not run it"
     if getattr(plan.figures.layout, name) == value:
         return f"it is {value} already"
     return None
@@ -131,10 +137,9 @@ def _answered(plan: Answer, name: Variable, direction: Direction, value: int | s
 
 def _stopping(plan: Answer, case: Case, asked: Request) -> list[PlanConflict]:
     """The one rule without which the step is possible, else a smallest conflict; what the step itself asks for left out."""
-    rules = [rule for family in families_named(asked.family) for rule in family.rules]
     if not build_space(case, asked).keys:
-        for rule in rules:
-            if build_space(case, asked, dropped=rule.name).keys:
+        for rule in rules_asked_for(case, asked):
+            if build_space(replace(case, lifted=case.lifted | {rule.name}), asked).keys:
                 return [PlanConflict(rule=rule.name, detail=rule.reason)]
     conflict = find_conflict(case, asked, replica_sizes(case, asked))
     return [PlanConflict(**vars(one)) for one in conflict if not _is_the_step(one.rule, plan.request, asked)]

@@ -12,7 +12,8 @@ from helixplan.inputs.workload import Request
 from helixplan.plans import Plan
 from helixplan.regress.metrics import NOISE, Change, changes, metrics_of
 from helixplan.regress.results import UNASKED, Result
-from helixplan.search.rules import FAMILIES, MEMORY, TTL, broken_rules
+from helixplan.rule import broken_rules
+from helixplan.search.rules import FAMILIES, MEMORY, TTL, rules_in_force
 
 LAYOUT_FIELDS = ("family", "kvp", "tpa", "dp", "pp", "tpf", "ep", "overlap", "overlap_chunks", "exchange", "kv_block_tokens")
 
@@ -118,7 +119,8 @@ def _code(before: Result, after: Result, asked: Posed, request: Request) -> Caus
         told = f"the baseline's own layout now has {first.name} {first.after:.6g}, not {first.before:.6g}"
         return Cause("cost model", f"a formula of the cost model changed: {told}")
     family = FAMILIES.get(before.layout.family)
-    broken = [rule.name for rule in broken_rules(asked, before.layout.layout, family)] if family else []
+    rules = rules_in_force(asked, family) if family else ()
+    broken = [rule.name for rule in broken_rules(rules, asked, before.layout.layout)]
     broken += [] if again.memory.fits else [MEMORY]
     broken += [TTL] if request.ttl_s is not None and again.cost.ttl_s > request.ttl_s else []
     if broken:

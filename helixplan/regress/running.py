@@ -16,7 +16,7 @@ from functools import lru_cache
 
 from helixplan.assembly import evaluate, plan_layout
 from helixplan.cost.case import Case as Posed
-from helixplan.cost.case import pose
+from helixplan.engines import posed as posed_for_its_engine
 from helixplan.errors import InputError
 from helixplan.inputs.hardware import Hardware, load_hardware
 from helixplan.inputs.huggingface import load_model
@@ -27,7 +27,7 @@ from helixplan.regress.results import CaseHardware, Result, rounded
 from helixplan.regress.suites import Case
 from helixplan.search.infeasible import find_conflict
 from helixplan.search.optimum import find_optimum
-from helixplan.search.rules import families_named, family_of
+from helixplan.search.rules import family_of, rules_asked_for
 from helixplan.version import COST_MODEL_VERSION, SCHEMA_VERSION, __version__
 
 LONGEST_START_S = 5.0
@@ -46,7 +46,7 @@ def posed(case: Case) -> Posed:
         given = case.hardware
         hardware = _hardware(case.hardware_path)
         given = None
-        return pose(model, hardware, case.workload)
+        return posed_for_its_engine(model, hardware, case.workload)
     except InputError as error:
         file = given if error.file else None
         field = ": ".join(part for part in (f"case {case.name}", error.field) if part)
@@ -75,9 +75,9 @@ def answered(case: Case) -> Result:
         known = family_of(asked, found.layout)
         family = known.name if known else "none"
     layout = plan_layout(asked, found.layout, found.batch, family)
-    rules = dict.fromkeys(rule.name for one in families_named(case.request.family) for rule in one.rules)
+    rules = [rule.name for rule in rules_asked_for(asked, case.request)]
     metrics = {name: rounded(value) for name, value in metrics_of(layout, found.cost, found.memory).items()}
-    return Result(**common, status=optimum.proof.status, layout=layout, metrics=metrics, rules=list(rules))  # type: ignore[arg-type]
+    return Result(**common, status=optimum.proof.status, layout=layout, metrics=metrics, rules=rules)  # type: ignore[arg-type]
 
 
 def placeable(cases: list[Case], leave_out: Callable[[InputError], None]) -> list[Case]:

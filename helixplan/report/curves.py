@@ -6,6 +6,7 @@ import csv
 import io
 
 from helixplan.curves import Comparison, Frontier, Point
+from helixplan.engines import ENGINES
 from helixplan.report.wording import layout_words
 from helixplan.units import format_context, format_count, format_seconds
 
@@ -17,7 +18,9 @@ COMPARISON_COLUMNS = ("context", "tok/s/user", "tok/s/GPU", "at tok/s/user", "us
 def frontier_headline(found: Frontier) -> str:
     """What the curve is of."""
     context = format_context(found.workload.context_tokens)
-    return f"{found.model.name} on {found.hardware.name}, {context} tokens of context: {', '.join(found.families)}"
+    engine = ENGINES.get(found.workload.engine)
+    runs = f", as {engine.title} runs it" if engine else ""
+    return f"{found.model.name} on {found.hardware.name}, {context} tokens of context{runs}: {', '.join(found.families)}"
 
 
 def shown(points: list[Point], most: int = SHOWN) -> list[Point]:

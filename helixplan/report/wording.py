@@ -6,6 +6,8 @@ from helixplan.plans import Plan, PlanAlternative, PlanLayout, PlanPhase
 from helixplan.units import format_bytes, format_context, format_count, format_seconds
 
 ALTERNATIVE_COLUMNS = ("GPUs", "KVPxTPAxDP", "TPFxEP", "PP", "batch", "TTL", "tok/s/user", "tok/s/GPU", "GB/GPU")
+NOTICED = 0.0005
+"""Shares of an objective below this show as 0.0 %."""
 PHASE_COLUMNS = ("phase", "layers", "time", "share", "bound by")
 
 
@@ -45,10 +47,30 @@ def facts(plan: Plan) -> list[tuple[str, str]]:
         ("precision", f"weights {weights(plan)}, KV {work.kv_dtype}, attention arithmetic {work.attention_math}"),
     ]
     if plan.broken_rules is not None:
-        lines.append(("breaks", ", ".join(plan.broken_rules) or "no rule of Helix's"))
+        whose = "Helix's" if plan.engine is None else f"Helix's or {plan.engine.title}'s"
+        lines.append(("breaks", ", ".join(plan.broken_rules) or f"no rule of {whose}"))
     if plan.proof is not None:
         lines.append(("proof", proof(plan)))
-    return lines
+    return lines + engine(plan)
+
+
+def engine(plan: Plan) -> list[tuple[str, str]]:
+    """What planning for an engine costs, and which of its limits costs it."""
+    found = plan.engine
+    if found is None:
+        return []
+    if found.cost_of_limits is None or found.free is None:
+        return [("engine", found.title)]
+    share, without = found.cost_of_limits, layout_words(found.free.layout)
+    if share < -NOTICED:
+        return [("engine", f"{found.title}: {percent(-share)} better than the paper's exchange allows ({without})")]
+    if share <= NOTICED:
+        return [("engine", f"{found.title}: its limits cost nothing")]
+    lost = f"{found.title}'s limits cost {percent(share)}: without them {without}, TTL {format_seconds(found.free.ttl_s)}"
+    lines = [("engine", lost)]
+    helps = [limit for limit in found.limits if limit.gain > NOTICED]
+    lines += [("costs", f"without {limit.name} alone {percent(limit.gain)} comes back: {limit.reason}") for limit in helps]
+    return lines if helps else [*lines, ("costs", "no single limit: it takes several of them together")]
 
 
 def layout_words(layout: PlanLayout) -> str:
@@ -75,7 +97,8 @@ def exchange(plan: Plan) -> str:
         return "none: no layer's cache is split along the sequence"
     overlapped = f"HOP-B in {layout.overlap_chunks} chunks" if layout.overlap == "hop-b" else "not overlapped"
     kind = f"{layout.exchange} " if any(phase.name == "attention.value_up" for phase in plan.cost.phases) else ""
-    return f"{kind}all-to-all over {layout.kvp} KVP ranks, {overlapped}"
+    way = plan.collectives.get("attention.exchange", "all-to-all")
+    return f"{kind}{way} over {layout.kvp} KVP ranks, {overlapped}"
 
 
 def proof(plan: Plan) -> str:

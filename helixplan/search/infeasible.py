@@ -14,17 +14,8 @@ from helixplan.errors import Conflict
 from helixplan.inputs.workload import MAX_GPUS, PINS, Request
 from helixplan.layout import Layouts
 from helixplan.numeric import Bools, Floats, Ints, blocks
-from helixplan.search.rules import (
-    BATCH,
-    DOMAIN,
-    MEMORY,
-    TTL,
-    AttentionRule,
-    FfnRule,
-    Rule,
-    budget_rule,
-    families_named,
-)
+from helixplan.rule import AttentionRule, FfnRule, Rule
+from helixplan.search.rules import BATCH, DOMAIN, MEMORY, TTL, budget_rule, families_named, rules_asked_for, rules_in_force
 from helixplan.search.solver import smallest_conflict
 from helixplan.search.space import (
     ATTENTION_PINS,
@@ -93,7 +84,7 @@ def _is_request(name: str) -> bool:
 
 def _candidates(case: Case, request: Request, sizes: list[int]) -> _Candidates:
     families = families_named(request.family)
-    names = list(dict.fromkeys(rule.name for family in families for rule in family.rules))
+    names = [rule.name for rule in rules_asked_for(case, request)]
     names += [*(f"pin {name}={value}" for name, value in request.pins.items()), budget_rule(request), MEMORY]
     names += ([BATCH] if request.batch is not None else []) + ([TTL] if request.ttl_s is not None else [])
     found = []
@@ -102,9 +93,10 @@ def _candidates(case: Case, request: Request, sizes: list[int]) -> _Candidates:
         ffn = ffn_halves(attention, family, only_own_group=family.ffn_on_tpa)
         tied = np.where(family.ffn_on_tpa, ffn.tpf * ffn.ep, 0)
         space = join([(attention, tie(attention, family))], [(ffn, tied)])
+        rules = rules_in_force(case, family)
         bits = [
-            _broken(case, request, names, family.rules, space.attention.rows, AttentionRule),
-            _broken(case, request, names, family.rules, space.ffn.rows, FfnRule),
+            _broken(case, request, names, rules, space.attention.rows, AttentionRule),
+            _broken(case, request, names, rules, space.ffn.rows, FfnRule),
         ]
         for batch in sorted({1, request.batch or 1}):
             off = request.batch is not None and batch != request.batch
@@ -205,8 +197,7 @@ def _detail(case: Case, request: Request, name: str, members: list[str], found: 
         DOMAIN: f"a replica stays within one domain of the fast link, {domain} GPUs, unless --gpus or --max-gpus says otherwise",
         BATCH: f"asked for {request.batch} concurrent requests",
     }
-    rules = {rule.name: rule.reason for family in families_named(request.family) for rule in family.rules}
-    return said.get(name) or rules[name]
+    return said.get(name) or next(rule.reason for rule in rules_asked_for(case, request) if rule.name == name)
 
 
 def _least(found: _Candidates, values: Floats, members: list[str], but: str) -> int:

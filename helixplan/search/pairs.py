@@ -30,6 +30,7 @@ from helixplan.search.relief import (
     planned,
     touches,
     using,
+    without_engine,
     without_pins,
 )
 from helixplan.search.space import replica_sizes
@@ -48,7 +49,7 @@ def find_pairs(case: Case, request: Request, members: list[str], singles: list[R
     firsts += half.values()
     small = [(first, second) for first in firsts for second in _seconds(first, half)]
     small.sort(key=lambda pair: _length(case, request, pair[1]))
-    best = {frozenset(change.axis for change in pair): pair for pair in reversed(small) if _touch(pair, request, members)}
+    best = {frozenset(change.axis for change in pair): pair for pair in reversed(small) if _touch(pair, case, request, members)}
     pairs = (planned(*pair) for pair in sorted(best.values(), key=lambda pair: _length(case, request, pair[1])))
     others = () if singles else _both_unmeasured(case, request, members)
     return [pair for pair in islice(chain(pairs, others), MOST) if pair is not None]
@@ -58,8 +59,8 @@ def _axes(singles: list[Relief]) -> set[str]:
     return {relief.changes[0].axis for relief in singles}
 
 
-def _touch(changes: tuple[Change, ...], request: Request, members: list[str]) -> bool:
-    return any(touches(change.axis, request, members) for change in changes)
+def _touch(changes: tuple[Change, ...], case: Case, request: Request, members: list[str]) -> bool:
+    return any(touches(change.axis, case, request, members) for change in changes)
 
 
 def _measure(axis: str, case: Case, request: Request) -> float | None:
@@ -102,6 +103,7 @@ def _unmeasured(case: Case, request: Request) -> Iterator[Change]:
     wires, twice = case.hardware.interconnect, 2 * max(replica_sizes(case, request))
     if twice <= (MAX_GPUS if wires.scale_out_bytes_per_s is not None else wires.domain_gpus):
         yield on_gpus(case, request, twice)
+    yield from without_engine(case, request)
     yield from any_family(case, request)
 
 
@@ -138,7 +140,7 @@ def _both_unmeasured(case: Case, request: Request, members: list[str]) -> Iterat
     for place, first in enumerate(firsts := [*_unmeasured(case, request)]):
         later = {change.axis for change in firsts[place + 1 :]} - {first.axis}
         for second in _unmeasured(first.case, first.request):
-            if second.axis in later and _touch((first, second), request, members):
+            if second.axis in later and _touch((first, second), case, request, members):
                 pair = planned(first, second)
                 if pair is not None:
                     yield pair

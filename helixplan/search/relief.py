@@ -9,6 +9,7 @@ from decimal import ROUND_CEILING, Context
 
 from helixplan.cost.case import Case
 from helixplan.cost.step import attention_part, ffn_part
+from helixplan.engines import engine_of, free
 from helixplan.inputs.workload import BYTES_PER_ELEMENT, Request
 from helixplan.layout import Layout, Layouts
 from helixplan.search.infeasible import wider_sizes
@@ -26,7 +27,7 @@ class Change:
     """A request near the one that failed: what is changed, along which axis, and what is asked then."""
 
     axis: str
-    """"ttl", "batch", "context", "gpus", "kv", "weights", "memory-utilization", "family", or a pin as ``kvp=8``."""
+    """"ttl", "batch", "context", "gpus", "kv", "weights", "memory-utilization", "engine", "family", or a pin as ``kvp=8``."""
     said: str
     case: Case
     request: Request
@@ -61,8 +62,11 @@ def planned(*changes: Change) -> Relief | None:
     return None if optimum is None else Relief(changes, optimum.layout, optimum.batch)
 
 
-def touches(axis: str, request: Request, members: list[str]) -> bool:
+def touches(axis: str, case: Case, request: Request, members: list[str]) -> bool:
     """Whether a change along an axis can end a conflict of these members."""
+    if axis == "engine":
+        engine = engine_of(case)
+        return engine is not None and bool({TTL, *(rule.name for rule in engine.rules)} & {*members})
     if axis in ("kv", "weights", "memory-utilization", "context"):
         return TTL in members or MEMORY in members
     if axis == "family":
@@ -78,13 +82,21 @@ def _nearby(case: Case, request: Request, members: list[str]) -> Iterator[Change
         yield from _other_sizes(case, request)
     if BATCH in members:
         yield from most_requests(case, request)
-    yield from (change for change in without_pins(case, request) if touches(change.axis, request, members))
+    yield from (change for change in without_pins(case, request) if touches(change.axis, case, request, members))
     if TTL in members or MEMORY in members:
         yield from narrower(case, request)
         yield from _roomier(case, request)
         yield from longest_context(case, request)
-    if touches("family", request, members):
+    if touches("engine", case, request, members):
+        yield from without_engine(case, request)
+    if touches("family", case, request, members):
         yield from any_family(case, request)
+
+
+def without_engine(case: Case, request: Request) -> Iterator[Change]:
+    """Any engine's layouts, where one was asked for."""
+    if engine_of(case) is not None:
+        yield Change("engine", "--engine none", free(case), request)
 
 
 def least_ttl(case: Case, request: Request) -> Iterator[Change]:

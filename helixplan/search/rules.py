@@ -1,45 +1,18 @@
-"""The named rules a layout must keep: the whole law on one page.
+"""The families' named rules: the whole law on one page, but for what an engine adds (``engines/``).
 
-A rule looks at one kind of row: the attention half of a layout, its FFN half, or the whole replica's size. Structure (heads
-do not split, stages are not empty) is no rule: it is never relaxed and stands in ``layout.py``. Rules judge; ``cost`` prices
-any layout, allowed or not, so that baselines which break Helix's rules on purpose are scored by the same code.
+Structure (heads do not split, stages are not empty) is no rule: it is never relaxed and stands in ``layout.py``. Rules judge;
+``cost`` prices any layout, allowed or not, so that baselines which break Helix's rules on purpose are scored by the same code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
 from helixplan.cost.case import Case
+from helixplan.engines import engine_of
 from helixplan.inputs.workload import Request
-from helixplan.layout import Layout, Layouts
-from helixplan.numeric import Amount, Bools
-
-Test = Callable[[Case, Layouts], Amount]
-
-
-@dataclass(frozen=True)
-class Rule:
-    """``holds`` says, row by row, whether the rule is kept; ``reason`` says why it is there, with its source."""
-
-    name: str
-    reason: str
-    holds: Test
-
-
-class AttentionRule(Rule):
-    """About kvp, tpa, dp, pp."""
-
-
-class FfnRule(Rule):
-    """About tpf and ep, on a stage's GPUs."""
-
-
-def _stage(rows: Layouts) -> Amount:
-    return rows.kvp * rows.tpa * rows.dp
-
+from helixplan.layout import Layout
+from helixplan.rule import AttentionRule, FfnRule, Rule, broken_rules, stage_of
 
 TPA_WITHIN_KV_HEADS = AttentionRule(
     "tpa-within-kv-heads",
@@ -61,7 +34,7 @@ EP_WITHIN_EXPERTS = FfnRule(
 SAME_GPUS_BOTH_PHASES = FfnRule(
     "same-gpus-both-phases",
     "TPF x EP must equal KVP x TPA x DP: the FFN runs on the very GPUs that attention ran on (Helix 2.2)",
-    lambda case, f: f.tpf * f.ep == _stage(f),
+    lambda case, f: f.tpf * f.ep == stage_of(f),
 )
 TP_ONLY = AttentionRule(
     "tp-only",
@@ -124,25 +97,22 @@ def families_named(name: str) -> list[Family]:
     return list(FAMILIES.values()) if name == "any" else [FAMILIES[name]]
 
 
-def kept(rules: tuple[Rule, ...], kind: type[Rule], case: Case, rows: Layouts) -> Bools:
-    """Where every rule of one kind is kept.  -> (M,)"""
-    fine: Bools = np.ones(len(rows), dtype=bool)
-    for rule in rules:
-        if isinstance(rule, kind):
-            fine &= np.asarray(rule.holds(case, rows))
-    return fine
+def rules_in_force(case: Case, family: Family) -> tuple[Rule, ...]:
+    """A family's rules and those of the engine that the case is posed for, but for those lifted."""
+    engine = engine_of(case)
+    return tuple(rule for rule in (*family.rules, *(engine.rules if engine else ())) if rule.name not in case.lifted)
 
 
-def broken_rules(case: Case, layout: Layout, family: Family) -> list[Rule]:
-    """The rules of a family that one layout does not keep."""
-    row = Layouts.of(layout)
-    return [rule for rule in family.rules if not np.all(rule.holds(case, row))]
+def rules_asked_for(case: Case, request: Request) -> list[Rule]:
+    """The rules in force of every family that a request stands for, each once."""
+    every = [rule for family in families_named(request.family) for rule in rules_in_force(case, family)]
+    return list({rule.name: rule for rule in every}.values())
 
 
 def family_of(case: Case, layout: Layout) -> Family | None:
     """The first family whose rules the layout keeps, or None."""
     for family in FAMILIES.values():
         on_its_gpus = not family.ffn_on_tpa or layout.ffn_group == layout.tpa
-        if on_its_gpus and not broken_rules(case, layout, family):
+        if on_its_gpus and not broken_rules(family.rules, case, layout):
             return family
     return None

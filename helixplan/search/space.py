@@ -11,7 +11,8 @@ from helixplan.cost.case import Case
 from helixplan.inputs.workload import PINS, Request
 from helixplan.layout import AUTO, EXCHANGE_CODES, LATENT, VALUE, Layouts, whole_heads
 from helixplan.numeric import Bools, Ints
-from helixplan.search.rules import SAME_GPUS_BOTH_PHASES, AttentionRule, Family, FfnRule, families_named, kept
+from helixplan.rule import AttentionRule, FfnRule, kept
+from helixplan.search.rules import SAME_GPUS_BOTH_PHASES, Family, families_named, rules_in_force
 
 ATTENTION_PINS = ("kvp", "tpa", "dp", "pp")
 FFN_PINS = ("tpf", "ep")
@@ -74,23 +75,20 @@ def replica_sizes(case: Case, request: Request) -> list[int]:
     return list(range(1, (request.max_gpus or case.hardware.interconnect.domain_gpus) + 1))
 
 
-def build_space(case: Case, request: Request, sizes: list[int] | None = None, dropped: str | None = None) -> Space:
-    """Every allowed half: rules and pins kept, memory and latency not yet looked at.
-
-    ``sizes``: instead of the request's. ``dropped``: the name of a rule that need not be kept.
-    """
+def build_space(case: Case, request: Request, sizes: list[int] | None = None) -> Space:
+    """Every allowed half: rules and pins kept, memory and latency not yet looked at. ``sizes``: instead of the request's."""
     sizes = sizes or replica_sizes(case, request)
     attention, ffn = [], []
     families = families_named(request.family)
     for family in families:
-        rules = tuple(rule for rule in family.rules if rule.name != dropped)
+        rules = rules_in_force(case, family)
         attention_rows = attention_halves(case, sizes, family)
         fine = kept(rules, AttentionRule, case, attention_rows)
         if family.ffn_on_tpa and len(families) > 1:
             # With one KVP rank nobody waits: the layout is another family's already.
             fine &= attention_rows.kvp > 1
         attention_rows = attention_rows[fine & pinned(attention_rows, request, ATTENTION_PINS)]
-        ffn_rows = ffn_halves(attention_rows, family, only_own_group=dropped != SAME_GPUS_BOTH_PHASES.name)
+        ffn_rows = ffn_halves(attention_rows, family, only_own_group=SAME_GPUS_BOTH_PHASES.name not in case.lifted)
         fine = kept(rules, FfnRule, case, ffn_rows)
         ffn_rows = ffn_rows[fine & pinned(ffn_rows, request, FFN_PINS)]
         attention.append((attention_rows, tie(attention_rows, family)))
@@ -109,7 +107,7 @@ def attention_halves(case: Case, sizes: list[int], family: Family) -> Layouts:
     stage, split = np.nonzero(stages[:, :1] % (kvp * tpa) == 0)
     n, pp, kvp, tpa = stages[stage, 0], stages[stage, 1], kvp[split], tpa[split]
     rows = Layouts(kvp, tpa, n, 1, n // (kvp * tpa), pp, LATENT, 0 if family.overlaps else 1)  # type: ignore[arg-type]
-    asked = EXCHANGE_CODES[case.workload.exchange]
+    asked = EXCHANGE_CODES[case.exchange]
     if not model.is_latent or asked == LATENT:
         return rows
     exchanging = np.flatnonzero(rows.kvp > 1)

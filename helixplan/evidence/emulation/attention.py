@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from helixplan.cost.case import ALL_TO_ALL, GATHERED_REDUCE_SCATTER
+from helixplan.cost.roofline import STATISTIC_BYTES
 from helixplan.evidence.emulation import mathematics
 from helixplan.evidence.emulation.ranks import Rank, WrongLayout
+from helixplan.evidence.emulation.wires import Mail, bytes_of
 from helixplan.inputs.model import GroupedQueryAttention, Indexer, LatentAttention
 from helixplan.inputs.workload import ACTIVATION_BYTES
 from helixplan.numeric import Floats, Ints
 
-LSE_BYTES = 4.0
 TOKEN_NUMBER_BYTES = 4.0
 Merge = Callable[[Floats, Floats], Floats]
 
 
 @dataclass(frozen=True)
 class Partial:
-    """What one rank has of one chunk: outputs (requests, heads, width) and log-sum-exps (requests, heads) of its query heads."""
+    """What one rank has of one chunk: outputs (requests, heads, width) and statistics (requests, heads, 1 or 2) of its heads."""
 
     outputs: Floats
-    lse: Floats
+    statistics: Floats
 
 
 @dataclass
@@ -40,6 +42,7 @@ class AttentionHalf:
     position: int
     chunks: int
     value_exchange: bool
+    way: str = ALL_TO_ALL
     merge: Merge = mathematics.merged
     read: dict[int, Ints] = field(default_factory=dict)
     """Sparse attention: the positions that each rank's indexer chose.  -> (requests, top_k)"""
@@ -49,8 +52,10 @@ class AttentionHalf:
         queries = {}
         for rank in self.ranks:
             project = self._latent if isinstance(self.attention, LatentAttention) else self._grouped
-            queries[rank.number], entry = project(rank, x)
+            queries[rank.number], entry = project(rank, x, self._projected(rank))
             self._append(rank, entry)
+        if self._gathers:
+            queries = self._gathered(queries)
         size = -(-len(x) // self.chunks)
         chunks = [slice(start, min(start + size, len(x))) for start in range(0, len(x), size)]
         done: list[dict[int, Floats]] = []
@@ -79,6 +84,50 @@ class AttentionHalf:
         """Whether this kind of layer's cache is split along the sequence."""
         return self.attention.split_by_kvp
 
+    @property
+    def _exchanges(self) -> bool:
+        return self._split() and any(len(group) > 1 for group in self.exchanges.values())
+
+    @property
+    def _gathers(self) -> bool:
+        """Whether ranks project their share of the queries and get the rest from each other."""
+        return self._exchanges and self.way != ALL_TO_ALL
+
+    def _projected(self, rank: Rank) -> slice:
+        """Of the query heads whose weights the rank holds, those it projects."""
+        if not self._gathers:
+            return slice(None)
+        heads = rank.heads(self.attention)
+        start, own = heads.query_heads[0], heads.output_heads
+        return slice(own[0] - start, own[1] - start)
+
+    def _gathered(self, own: dict[int, Floats]) -> dict[int, Floats]:
+        """All the queries that each rank attends to, put together from its exchange group's by the heads they are of."""
+        mail = Mail(self.ranks[0].ledger, "attention.exchange", self.kind)
+        ranks = {rank.number: rank for rank in self.ranks}
+        for sender in self.ranks:
+            first = sender.heads(self.attention).output_heads[0]
+            content = (first, own[sender.number])
+            mail.send(sender.number, self._group(sender), content, bytes_of(own[sender.number]))
+        found = {}
+        for number, rank in ranks.items():
+            parts = sorted(mail.contents(number), key=lambda part: part[0])
+            wanted = rank.heads(self.attention).query_heads
+            heads = [first + head for first, part in parts for head in range(part.shape[1])]
+            if heads != list(range(*wanted)):
+                due = f"query_heads are {wanted[0]}..{wanted[1] - 1}"
+                raise WrongLayout(f"rank {number}: {due}, but its attention_exchange group projects others")
+            found[number] = np.concatenate([part for _, part in parts], axis=1)
+        return found
+
+    def _group(self, rank: Rank) -> list[int]:
+        """With whom the rank exchanges, itself included. Raises WrongLayout where one is of another attention group."""
+        here = {one.number for one in self.ranks}
+        for number in self.exchanges[rank.number]:
+            if number not in here:
+                raise WrongLayout(f"rank {rank.number}: attention_exchange names rank {number} of another attention group")
+        return self.exchanges[rank.number]
+
     def _append(self, rank: Rank, entry: Floats) -> None:
         """The new token's keys and values, kept by the owner of its block; by every rank where a window is held whole."""
         cache = rank.caches[self.layer, self.micro_batch]
@@ -88,9 +137,10 @@ class AttentionHalf:
             cache = cache[:, -self.attention.window :]
         rank.caches[self.layer, self.micro_batch] = cache
 
-    def _grouped(self, rank: Rank, x: Floats) -> tuple[Floats, Floats]:
-        """(queries (b, heads, d), cache entry (b, KV heads, 2 d)): one GEMM on every KVP rank, for all its heads."""
-        own = rank.weights[self.layer]
+    def _grouped(self, rank: Rank, x: Floats, heads: slice) -> tuple[Floats, Floats]:
+        """(queries (b, heads, d), cache entry (b, KV heads, 2 d)): one GEMM on every KVP rank, for these of its heads."""
+        own = dict(rank.weights[self.layer])
+        own["query"] = own["query"][:, heads]
         whole = np.concatenate([own["query"], own["key"], own["value"]], axis=1)
         out = rank.multiply("attention.qkv", self.kind, x, whole, "attention")
         ends = np.cumsum([own["query"].shape[1], own["key"].shape[1]])
@@ -98,7 +148,7 @@ class AttentionHalf:
         query, key = (mathematics.rotated(part, self.position) for part in (query, key))
         return query, np.concatenate([key, value], axis=-1)
 
-    def _latent(self, rank: Rank, x: Floats) -> tuple[Floats, Floats]:
+    def _latent(self, rank: Rank, x: Floats, heads: slice) -> tuple[Floats, Floats]:
         """(absorbed queries (b, heads, r_kv + d_rope), cache entry (b, 1, r_kv + d_rope))"""
         attention, own = self.attention, rank.weights[self.layer]
         assert isinstance(attention, LatentAttention)
@@ -108,8 +158,8 @@ class AttentionHalf:
         both = rank.multiply("attention.qkv", self.kind, x, down, "attention")
         low = both[:, : attention.query_rank] if attention.query_rank else x
         latent = both[:, attention.query_rank or 0 :]
-        query = rank.multiply("attention.qkv", self.kind, low, own["query_up"], "attention")
-        nope = rank.multiply_heads("attention.qkv", self.kind, query[..., : attention.nope_dim], own["key_up"])
+        query = rank.multiply("attention.qkv", self.kind, low, own["query_up"][:, heads], "attention")
+        nope = rank.multiply_heads("attention.qkv", self.kind, query[..., : attention.nope_dim], own["key_up"][heads])
         rope = mathematics.rotated(query[..., attention.nope_dim :], self.position)
         key = mathematics.rotated(latent[:, attention.kv_rank :], self.position)
         entry = np.concatenate([latent[:, : attention.kv_rank], key], axis=-1)[:, None]
@@ -178,44 +228,66 @@ class AttentionHalf:
             outputs = rank.multiply_heads(
                 "attention.value_up", self.kind, outputs, rank.weights[self.layer]["value_up"], read=first
             )
-        return Partial(outputs, lse)
+        return Partial(outputs, mathematics.told(scores, lse, rank.case.communication.statistics))
 
     def _exchanged(self, partials: dict[int, Partial]) -> dict[int, Floats]:
-        """The all-to-all of one chunk and the merge: each rank ends with its own output heads."""
-        if not self._split() or all(len(group) == 1 for group in self.exchanges.values()):
+        """The exchange of one chunk and the merge: each rank ends with its own output heads."""
+        if not self._exchanges:
             return {number: partial.outputs for number, partial in partials.items()}
-        ranks = {rank.number: rank for rank in self.ranks}
-        inbox: dict[int, list[Partial]] = {number: [] for number in ranks}
+        if self.way == GATHERED_REDUCE_SCATTER:
+            return self._scattered(partials)
+        mail = Mail(self.ranks[0].ledger, "attention.exchange", self.kind)
         for sender in self.ranks:
-            partial, start = partials[sender.number], sender.heads(self.attention).query_heads[0]
-            sent = 0.0
-            for number in self.exchanges[sender.number]:
-                receiver = ranks.get(number)
-                if receiver is None:
-                    raise WrongLayout(f"rank {sender.number}: attention_exchange names rank {number} of another attention group")
-                wanted = receiver.heads(self.attention).output_heads
-                where = slice(wanted[0] - start, wanted[1] - start)
-                part = Partial(partial.outputs[:, where], partial.lse[:, where])
-                if where.start < 0 or part.lse.shape[1] != wanted[1] - wanted[0]:
-                    raise WrongLayout(
-                        f"rank {number}: output_heads {wanted[0]}..{wanted[1] - 1} are not among the query heads that rank "
-                        f"{sender.number} of its attention_exchange group computes"
-                    )
-                inbox[number].append(part)
-                if number != sender.number:
-                    sent += part.outputs.size * ACTIVATION_BYTES + part.lse.size * LSE_BYTES
-            sender.ledger.add("attention.exchange", self.kind, sender.number, wire=sent)
-        return {number: self._merged(ranks[number], parts) for number, parts in inbox.items()}
+            partial = partials[sender.number]
+            for receiver, where in self._receivers(sender):
+                part = Partial(partial.outputs[:, where], partial.statistics[:, where])
+                mail.send(sender.number, [receiver], part, bytes_of(part.outputs) + _bytes_told(part.statistics))
+        return {rank.number: self._merged(rank, mail.contents(rank.number)) for rank in self.ranks}
+
+    def _receivers(self, sender: Rank) -> Iterator[tuple[int, slice]]:
+        """Who gets which of the heads that a rank computes. Raises WrongLayout where somebody is due one it does not compute."""
+        ranks, (start, end) = {rank.number: rank for rank in self.ranks}, sender.heads(self.attention).query_heads
+        for number in self._group(sender):
+            wanted = ranks[number].heads(self.attention).output_heads
+            if wanted[0] < start or wanted[1] > end:
+                raise WrongLayout(
+                    f"rank {number}: output_heads {wanted[0]}..{wanted[1] - 1} are not among the query heads that rank "
+                    f"{sender.number} of its attention_exchange group computes"
+                )
+            yield number, slice(wanted[0] - start, wanted[1] - start)
 
     def _merged(self, rank: Rank, parts: list[Partial]) -> Floats:
-        outputs, lse = np.stack([part.outputs for part in parts]), np.stack([part.lse for part in parts])
-        whole = self.merge(outputs, lse)
-        moved = (outputs.size + whole.size) * ACTIVATION_BYTES + lse.size * LSE_BYTES
+        outputs, statistics = np.stack([part.outputs for part in parts]), np.stack([part.statistics for part in parts])
+        whole = self.merge(outputs, mathematics.understood(statistics))
+        moved = bytes_of(outputs) + bytes_of(whole) + _bytes_told(statistics)
         rank.ledger.add("attention.merge", self.kind, rank.number, other=moved)
         return whole
+
+    def _scattered(self, partials: dict[int, Partial]) -> dict[int, Floats]:
+        """Statistics to all of the group; each rank weighs its own outputs by them, and their sums are dealt out by heads."""
+        ledger = self.ranks[0].ledger
+        statistics, sums = (Mail(ledger, "attention.exchange", self.kind) for _ in range(2))
+        for rank in self.ranks:
+            told = partials[rank.number].statistics
+            statistics.send(rank.number, self._group(rank), told, _bytes_told(told))
+        for rank in self.ranks:
+            known = statistics.boxes[rank.number]
+            everyone = np.stack([told for _, told in known])
+            place = [sender for sender, _ in known].index(rank.number)
+            outputs = partials[rank.number].outputs
+            weighed = outputs * mathematics.shard_weights(mathematics.understood(everyone))[place][..., None]
+            moved = bytes_of(outputs) + bytes_of(weighed) + _bytes_told(everyone)
+            ledger.add("attention.merge", self.kind, rank.number, other=moved)
+            for receiver, where in self._receivers(rank):
+                sums.send(rank.number, [receiver], weighed[:, where], bytes_of(weighed[:, where]))
+        return {rank.number: np.asarray(sum(sums.contents(rank.number))) for rank in self.ranks}
 
     def _lifted(self, rank: Rank, heads: Floats) -> Floats:
         """MLA's latent outputs as values, where that is done after the merge."""
         if self.value_exchange or not isinstance(self.attention, LatentAttention):
             return heads
         return rank.multiply_heads("attention.value_up", self.kind, heads, rank.weights[self.layer]["value_up"])
+
+
+def _bytes_told(statistics: Floats) -> float:
+    return statistics.size * STATISTIC_BYTES

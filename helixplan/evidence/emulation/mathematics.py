@@ -67,11 +67,31 @@ def partial_attention(scores: Floats, values: Floats) -> tuple[Floats, Floats]:
     return output / total, (most + np.log(total))[..., 0]
 
 
+def told(scores: Floats, lse: Floats, statistics: int) -> Floats:
+    """A shard's log-sum-exps (b, heads) as they are sent: whole, or maxima and sums apart.  -> (b, heads, statistics)"""
+    if statistics == 1:
+        return lse[..., None]
+    most = scores.max(axis=-1, initial=-np.inf)
+    return np.stack([most, np.where(np.isfinite(most), np.exp(lse - np.where(np.isfinite(most), most, 0.0)), 0.0)], axis=-1)
+
+
+def understood(statistics: Floats) -> Floats:
+    """The log-sum-exps behind what ``told`` gives.  -> (..., heads)"""
+    if statistics.shape[-1] == 1:
+        return statistics[..., 0]
+    most, total = statistics[..., 0], statistics[..., 1]
+    return np.where(total > 0, most + np.log(np.where(total > 0, total, 1.0)), -np.inf)
+
+
 def merged(outputs: Floats, lse: Floats) -> Floats:
     """Shards' partial outputs as one: O = sum_i exp(LSE_i - LSE) O_i, LSE = log sum_i exp(LSE_i) (Helix 2.1.2).
 
     ``outputs`` (shards, requests, heads, width), ``lse`` (shards, requests, heads); shards at -inf are skipped.
     """
-    most = lse.max(axis=0)
-    weights = np.exp(lse - most)
-    return np.asarray((weights[..., None] * outputs).sum(axis=0) / weights.sum(axis=0)[..., None])
+    return np.asarray((shard_weights(lse)[..., None] * outputs).sum(axis=0))
+
+
+def shard_weights(lse: Floats) -> Floats:
+    """How much each shard's output weighs: exp(LSE_i - LSE); they sum to 1.  (shards, requests, heads) -> the same"""
+    weights = np.exp(lse - lse.max(axis=0))
+    return np.asarray(weights / weights.sum(axis=0))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from helixplan.cost.case import ALL_TO_ALL
 from helixplan.evidence.emulation import mathematics
 from helixplan.evidence.emulation.attention import AttentionHalf, Merge
 from helixplan.evidence.emulation.experts import FfnHalf, Route, Tokens, together
@@ -142,6 +143,7 @@ class Emulation:
                 self.scaled.case.workload.context_tokens - 1 + step,
                 layout.overlap_chunks or 1,
                 layout.exchange == "value" and layout.kvp > 1,
+                self.plan.collectives.get("attention.exchange", ALL_TO_ALL),
                 self.merge,
             )
             heads = half.heads(normed(tokens.x))

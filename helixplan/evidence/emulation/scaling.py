@@ -95,7 +95,7 @@ def scale_down(plan: Plan, case: Case, context: int | None = None, batch: int | 
     batch, chunks = (batch, layout.overlap_chunks or 1) if batch else _few_requests(plan, layout)
     work = replace(asked, context_tokens=tokens, kv_block_tokens=block, overlap="auto", step_overhead_s=0.0)
     return Scaled(
-        case=Case(small, case.hardware, work, ways=plan.collectives),
+        case=Case(small, case.hardware, work, communication=case.communication, ways=plan.collectives),
         layout=replace(layout, overlap_chunks=chunks),
         batch=batch,
         layers=kept,

@@ -1,0 +1,20 @@
+"""SGLang: decode context parallelism inside the tensor parallel group; under attention DP its tp counts the whole stage."""
+
+from __future__ import annotations
+
+from helixplan.cost.case import EXCHANGE_WAYS, Communication
+from helixplan.engines.engine import Engine, ffn_on_the_stage, heads_divide, kv_heads_reached
+
+SGLANG = Engine(
+    name="sglang",
+    title="SGLang",
+    rules=(
+        kv_heads_reached(
+            "sglang-dcp-needs-kv-heads",
+            "the KV heads may not exceed --tp-size / --dcp-size, the ranks that a sequence's shards are not spread over",
+        ),
+        heads_divide("sglang-heads-divide", "--dcp-comm-backend a2a deals a rank's heads out to its --dcp-size ranks"),
+        ffn_on_the_stage("sglang-ffn-on-the-stage", "its expert tensor parallel size is the stage's GPUs over --ep-size"),
+    ),
+    communication=Communication(EXCHANGE_WAYS, overlaps=False, exchanges_values=False),
+)
