@@ -123,8 +123,7 @@ def asking(plan: Plan, case: Case, model: str | None = None, hardware: str | Non
         told = [part for name, size in sizes.items() for part in (as_flag(name), str(size))]
         verb = "estimate"
     else:
-        implied = replace(request, objective=None).goal == request.goal
-        verb, told, request = "plan", [], replace(request, objective=None if implied else request.objective)
+        verb, told = "plan", []
     return ["helixplan", verb, model or plan.model.name, hardware or plan.hardware.name, *as_options(work, request), *told]
 
 
@@ -132,7 +131,7 @@ def _briefly(plan: Plan, case: Case) -> Workload:
     """The plan's workload without what the model's and the system's own defaults say as well."""
     work = workload_of(plan)
     resolved = plan_workload(case, None), plan_hardware(case)
-    for name in ("weight_dtype", "attention_math", "kv_dtype", "floor_scale"):
+    for name in ("weight_dtype", "attention_math", "kv_dtype"):
         unsaid: dict[str, Any] = {name: None}
         shorter = replace(work, **unsaid)
         again = posed(case.model, case.hardware, shorter)

@@ -233,7 +233,7 @@ def test_exact_seconds_are_read_back_exactly(value: float) -> None:
         Workload,
         st.integers(1, 10**9),
         kv_dtype=st.sampled_from([None, "bf16", "nvfp4"]),
-        floor_scale=st.none() | st.floats(0, 1),
+        floor_scale=st.none() | st.floats(0, 1, exclude_max=True),
         overlap=st.sampled_from(["auto", "hop-b"]),
         memory_utilization=st.floats(0.01, 1),
         kv_block_tokens=st.integers(1, 2**20),

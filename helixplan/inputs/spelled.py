@@ -6,7 +6,9 @@ written where the user wrote it, so that an error names it so.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from helixplan.errors import InputError
@@ -103,16 +105,22 @@ def _pins(texts: list[str], field: str) -> dict[str, int]:
 
 
 def as_options(work: Workload, request: Request | None = None) -> list[str]:
-    """The options that ask this, the other way round: what says no more than its default is left out."""
+    """The options that ask this, the other way round: what is left out is the default."""
     told = ["--context", format_context(work.context_tokens)]
-    plain = [(work, Workload(work.context_tokens))] + ([] if request is None else [(request, Request())])
-    for given, default in plain:
-        for name, value in vars(given).items():
-            if name == "pins":
-                told += [part for pin, size in value.items() for part in ("--pin", f"{pin}={size}")]
-            elif value != getattr(default, name):
-                told += [as_flag(OPTION_OF.get(name, name)), exact_seconds(value) if name.endswith("_s") else str(value)]
+    usual = vars(Workload(work.context_tokens)) | vars(Request())
+    implied = {"floor_scale": 1.0, "objective": request and replace(request, objective=None).goal}
+    for name, value in (vars(work) | (vars(request) if request else {})).items():
+        option = OPTION_OF.get(name, name)
+        if name == "pins":
+            told += [part for pin, size in value.items() for part in ("--pin", f"{pin}={size}")]
+        elif option in DEFAULTS and value not in (None, usual[name], implied.get(name)):
+            told += [as_flag(option), exact_seconds(value) if name.endswith("_s") else str(value)]
     return told
+
+
+def plan_command(model: str, hardware: str, work: Workload, asked: Request) -> str:
+    """The command line that asks this."""
+    return shlex.join(["helixplan", "plan", model, hardware, *as_options(work, asked)])
 
 
 def _number(text: object, field: str) -> float:

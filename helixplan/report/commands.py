@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from helixplan.inputs.spelled import as_options
+from helixplan.inputs.spelled import plan_command
 from helixplan.regress.suites import Case
 from helixplan.report.material import Material
 
@@ -28,9 +28,7 @@ def plan_commands(material: Material) -> Commands:
 
 def case_command(case: Case) -> str:
     """Asks one case of a suite, in the suite's folder."""
-    return shlex.join(
-        ["helixplan", "plan", case.question["model"], case.question["hardware"], *as_options(case.workload, case.request)]
-    )
+    return plan_command(case.question["model"], case.question["hardware"], case.workload, case.request)
 
 
 def suite_commands(suite: str) -> Commands:
