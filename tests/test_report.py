@@ -194,6 +194,7 @@ QUESTIONS = [
     ["qwen3-32b", "a100-hgx", "--context", "32k", "--kv", "fp8", "--weights", "int4", "--pin", "kvp=2", "--pin", "pp=1"],
     ["kimi-k2", "gb200-nvl72", "--context", "1M", "--kernels", "ideal", "--exchange", "latent", "--gpus", "16"],
     ["deepseek-r1", "gb200-nvl72", "--context", "1M", "--floor-scale", "0.3", "--memory-utilization", "0.8", "--overlap", "none"],
+    ["llama-3.1-70b", "h100-hgx", "--context", "100k", "--engine", "vllm", "--batch", "4", "--gpus", "8"],
     ["mixtral-8x22b", "b200-hgx", "--context", "64k", "--attention-math", "bf16", "--kv-block", "64", "--step-overhead", "55us"],
 ]
 
