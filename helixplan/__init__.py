@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from helixplan.version import __version__
 
 if TYPE_CHECKING:
-    from helixplan.api import compare, estimate, frontier, plan, score
+    from helixplan.api import compare, estimate, explain, frontier, plan, score
     from helixplan.append import AppendSchedule
     from helixplan.cost.score import Scores
     from helixplan.curves import Comparisons, Frontier
     from helixplan.errors import HelixplanError, InfeasibleError, InputError, NotExpressibleError, RegressionFound
+    from helixplan.explanation import Explanation
     from helixplan.inputs.hardware import Hardware, load_hardware
     from helixplan.inputs.huggingface import load_model
     from helixplan.inputs.model import Model
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AppendSchedule",
     "Comparisons",
+    "Explanation",
     "Frontier",
     "Hardware",
     "HelixplanError",
@@ -40,6 +42,7 @@ __all__ = [
     "__version__",
     "compare",
     "estimate",
+    "explain",
     "frontier",
     "load_hardware",
     "load_model",
@@ -48,11 +51,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "api": ("compare", "estimate", "frontier", "plan", "score"),
+    "api": ("compare", "estimate", "explain", "frontier", "plan", "score"),
     "append": ("AppendSchedule",),
     "curves": ("Comparisons", "Frontier"),
     "cost.score": ("Scores",),
     "errors": ("HelixplanError", "InfeasibleError", "InputError", "NotExpressibleError", "RegressionFound"),
+    "explanation": ("Explanation",),
     "inputs.hardware": ("Hardware", "load_hardware"),
     "inputs.huggingface": ("load_model",),
     "inputs.model": ("Model",),

@@ -15,6 +15,8 @@ from helixplan.cost.score import Scores, score_case
 from helixplan.curves import Comparison, Comparisons, Frontier, Point
 from helixplan.engines import engine_of, posed
 from helixplan.errors import Conflict, InfeasibleError, InputError
+from helixplan.explaining.whole import explain_best
+from helixplan.explanation import Explanation
 from helixplan.inputs.hardware import Hardware, load_hardware
 from helixplan.inputs.huggingface import load_model
 from helixplan.inputs.model import Model
@@ -22,12 +24,14 @@ from helixplan.inputs.workload import MAX_BATCH, Request, Workload, choice, whol
 from helixplan.layout import VALUE, Layout, Layouts, check_structure, whole_heads
 from helixplan.numeric import Ints
 from helixplan.plans import Plan, Relaxation
+from helixplan.replay import case_of, hardware_of, model_of, read_plan, request_of
 from helixplan.search.comparison import BASELINES
 from helixplan.search.comparison import compare as find_comparison
 from helixplan.search.frontier import Found, find_frontier, joint
 from helixplan.search.infeasible import find_conflict
 from helixplan.search.limits import cost_of_limits
-from helixplan.search.optimum import find_optimum
+from helixplan.search.optimum import find_best, find_optimum
+from helixplan.search.pairs import find_pairs
 from helixplan.search.relief import find_relief
 from helixplan.search.rules import FAMILIES, families_named
 from helixplan.tracing import comparison, comparisons, frontier_document, points
@@ -120,7 +124,7 @@ def _none_of(case: Case, request: Request, families: tuple[str, ...]) -> Infeasi
         conflict += [Conflict(f"{told}{member.rule}", member.detail) for member in members]
         for option in _relaxations(case, asked, [member.rule for member in members]):
             # Other families are the caller's to name, and were asked for where they could be.
-            if not option.change.startswith("--family"):
+            if "--family any" not in option.changes:
                 relaxations.append(option.model_copy(update={"change": f"{told}{option.change}"}))
     return InfeasibleError(conflict, relaxations)
 
@@ -195,10 +199,10 @@ def compare_case(case: Case, request: Request, baselines: tuple[str, ...]) -> Co
 
 
 def _relaxations(case: Case, request: Request, members: list[str]) -> list[Relaxation]:
-    return [
-        relaxation(relief.change, relief.case, evaluate(relief.case, relief.layout, relief.batch), relief.request)
-        for relief in find_relief(case, request, members)
-    ]
+    """Single changes that help, and then pairs."""
+    singles = find_relief(case, request, members)
+    reliefs = [*singles, *find_pairs(case, request, members, singles)]
+    return [relaxation(relief, evaluate(relief.case, relief.layout, relief.batch)) for relief in reliefs]
 
 
 def estimate(
@@ -218,6 +222,39 @@ def estimate(
     whole(batch, 1, MAX_BATCH, "batch")
     check_layouts(case, Layouts.of(layout))
     return make_plan(case, layout, batch, None)
+
+
+def explain(
+    plan: Plan | str | Path, model: Model | str | Path | None = None, hardware: Hardware | str | Path | None = None
+) -> Explanation:
+    """Why a plan (or the plan in a file) is the best, what would move it, and how far it holds.
+
+    ``model`` and ``hardware`` where the plan's are not bundled. Raises InputError about a file that is no plan, an estimate,
+    other inputs than the plan was made of, and a plan that is not what this helixplan finds.
+    """
+    file = "plan" if isinstance(plan, Plan) else str(plan)
+    found = plan if isinstance(plan, Plan) else read_plan(Path(plan))
+    names = [None if isinstance(one, Model | Hardware) or one is None else str(one) for one in (model, hardware)]
+    used_model = model if isinstance(model, Model) else model_of(found, file, names[0])
+    used_hardware = hardware if isinstance(hardware, Hardware) else hardware_of(found, file, names[1])
+    return explain_plan(found, case_of(found, used_model, used_hardware, file), file)
+
+
+def explain_plan(plan: Plan, case: Case, file: str = "plan") -> Explanation:
+    """``explain`` for a plan posed again."""
+    request = request_of(plan)
+    if request is None:
+        raise InputError("is an estimate, which won over nothing; explain a plan that a search found", file=file, field="proof")
+    best = find_best(case, request)
+    found = None if best is None else evaluate(case, best.layout, best.batch)
+    same = found is not None and (found.layout, found.batch) == (plan.layout.layout, plan.layout.batch)
+    if best is None or found is None or not same or not np.isclose(found.cost.ttl_s, plan.cost.ttl_s, rtol=1e-9, atol=0):
+        raise InputError(
+            "this helixplan answers the plan's question otherwise; plan anew (helixplan verify says what differs)",
+            file=file,
+            field="cost.ttl_s" if same else "layout",
+        )
+    return explain_best(case, request, best)
 
 
 def score(

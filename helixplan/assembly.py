@@ -49,6 +49,7 @@ from helixplan.plans import (
 from helixplan.rule import broken_rules
 from helixplan.search.limits import CostOfLimits
 from helixplan.search.optimum import Proof
+from helixplan.search.relief import Relief
 from helixplan.search.rules import FAMILIES, MEMORY, TTL, budget_rule, family_of, rules_asked_for, rules_in_force
 from helixplan.version import COST_MODEL_VERSION, SCHEMA_VERSION, __version__
 
@@ -182,7 +183,7 @@ def make_plan(
         model=PlanModel(name=case.model.name, sha256=case.model.sha256),
         hardware=plan_hardware(case),
         workload=plan_workload(case, request),
-        layout=_layout_found(case, found, request),
+        layout=layout_found(case, found, request),
         cost=found.cost,
         memory=found.memory,
         proof=None if proof is None or request is None else _plan_proof(case, proof, request),
@@ -212,7 +213,8 @@ def warnings_of(case: Case, layout: Layout | None = None) -> list[str]:
     return said + (engine.warnings(case, layout) if engine is not None and layout is not None else [])
 
 
-def _layout_found(case: Case, found: Evaluated, request: Request | None) -> PlanLayout:
+def layout_found(case: Case, found: Evaluated, request: Request | None) -> PlanLayout:
+    """An evaluated layout as documents name it, called after the family asked for, else after the first whose rules it keeps."""
     family = request.family if request is not None else "any"
     if family == "any":
         known = family_of(case, found.layout)
@@ -327,7 +329,7 @@ def _plan_engine(case: Case, limits: CostOfLimits | None, request: Request | Non
 def _alternative(case: Case, layout: Layout, batch: int, request: Request | None) -> PlanAlternative:
     found = evaluate(case, layout, batch)
     return PlanAlternative(
-        layout=_layout_found(case, found, request),
+        layout=layout_found(case, found, request),
         ttl_s=found.cost.ttl_s,
         tokens_per_s_per_user=found.cost.tokens_per_s_per_user,
         tokens_per_s_per_gpu=found.cost.tokens_per_s_per_gpu,
@@ -335,8 +337,11 @@ def _alternative(case: Case, layout: Layout, batch: int, request: Request | None
     )
 
 
-def relaxation(change: str, case: Case, found: Evaluated, request: Request) -> Relaxation:
-    return Relaxation(change=change, layout=_layout_found(case, found, request), cost=found.cost)
+def relaxation(relief: Relief, found: Evaluated) -> Relaxation:
+    """What would help, with what it gives."""
+    changes = [change.said for change in relief.changes]
+    layout = layout_found(relief.case, found, relief.request)
+    return Relaxation(change=" and ".join(changes), changes=changes, layout=layout, cost=found.cost)
 
 
 def collectives_taken(case: Case, layout: Layout, batch: int) -> dict[str, str]:

@@ -265,9 +265,12 @@ class Plan(Document):
 
 
 class Relaxation(Document):
-    """A change of the request that makes it work, and the layout it gives."""
+    """A change of the request that makes it work, or two, and the layout they give."""
 
     change: str
+    """In words: ``changes`` with "and" between."""
+    changes: Annotated[list[str], Field(min_length=1)]
+    """Each as it is typed, or "without --pin kvp=8"."""
     layout: PlanLayout
     cost: PlanCost
 

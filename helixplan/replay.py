@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from helixplan.assembly import plan_hardware, plan_workload
 from helixplan.cost.case import Case
 from helixplan.engines import posed
 from helixplan.errors import InputError, shown
@@ -12,8 +15,9 @@ from helixplan.inputs.catalog import bundled_hardware, bundled_models
 from helixplan.inputs.hardware import Hardware, load_hardware
 from helixplan.inputs.huggingface import load_model
 from helixplan.inputs.model import Model
+from helixplan.inputs.spelled import as_flag, as_options
 from helixplan.inputs.validation import read_text
-from helixplan.inputs.workload import MAX_BATCH, Request, Workload, whole
+from helixplan.inputs.workload import MAX_BATCH, PINS, Request, Workload, whole
 from helixplan.plans import Plan
 
 
@@ -42,14 +46,24 @@ def read_plan(path: Path) -> Plan:
 
 def inputs_of(plan: Plan, file: str, model: str | None = None, hardware: str | None = None) -> tuple[Model, Hardware]:
     """What the plan was made of: the bundled model and system of its names, or the files given. Raises InputError."""
+    return model_of(plan, file, model), hardware_of(plan, file, hardware)
+
+
+def model_of(plan: Plan, file: str, model: str | None) -> Model:
+    """The bundled model of the plan's name, or the file given. Raises InputError."""
     if model is None and plan.model.name not in bundled_models():
         raise InputError(
             f"got {plan.model.name!r}, which is not bundled; name its file with --model", file=file, field="model.name"
         )
+    return load_model(model or plan.model.name)
+
+
+def hardware_of(plan: Plan, file: str, hardware: str | None) -> Hardware:
+    """The bundled system of the plan's name, or the profile given. Raises InputError."""
     if hardware is None and plan.hardware.name not in bundled_hardware():
         given = plan.hardware.name
         raise InputError(f"got {given!r}, which is not bundled; name its file with --hardware", file=file, field="hardware.name")
-    return load_model(model or plan.model.name), load_hardware(hardware or plan.hardware.name)
+    return load_hardware(hardware or plan.hardware.name)
 
 
 def case_of(plan: Plan, model: Model, hardware: Hardware, file: str = "plan") -> Case:
@@ -98,6 +112,32 @@ def request_of(plan: Plan) -> Request | None:
     if plan.proof is None or asked.family is None:
         return None
     return Request(asked.ttl_limit_s, asked.batch, asked.gpus, asked.max_gpus, asked.family, dict(asked.pins), asked.objective)
+
+
+def asking(plan: Plan, case: Case, model: str | None = None, hardware: str | None = None) -> list[str]:
+    """The command that asks for the plan again, less options that change nothing. ``model``, ``hardware``: files not bundled."""
+    work, request = _briefly(plan, case), request_of(plan)
+    if request is None:
+        layout = plan.layout
+        sizes = {name: getattr(layout, name) for name in ("batch", *PINS, "overlap_chunks")}
+        told = [part for name, size in sizes.items() for part in (as_flag(name), str(size))]
+        verb = "estimate"
+    else:
+        verb, told = "plan", []
+    return ["helixplan", verb, model or plan.model.name, hardware or plan.hardware.name, *as_options(work, request), *told]
+
+
+def _briefly(plan: Plan, case: Case) -> Workload:
+    """The plan's workload without what the model's and the system's own defaults say as well."""
+    work = workload_of(plan)
+    resolved = plan_workload(case, None), plan_hardware(case)
+    for name in ("weight_dtype", "attention_math", "kv_dtype"):
+        unsaid: dict[str, Any] = {name: None}
+        shorter = replace(work, **unsaid)
+        again = posed(case.model, case.hardware, shorter)
+        if (plan_workload(again, None), plan_hardware(again)) == resolved:
+            work = shorter
+    return work
 
 
 def misplaced(plan: Plan) -> Iterator[str]:

@@ -54,6 +54,13 @@ def format_seconds(seconds: float) -> str:
     return f"{seconds / 1e-6:.3g} us"
 
 
+def exact_seconds(seconds: float) -> str:
+    """All digits, as ``parse_seconds`` reads them back exactly: "20ms"."""
+    exact = Decimal(repr(seconds))
+    unit = next((unit for unit in ("s", "ms") if exact >= Decimal(SECONDS[unit])), "us")
+    return f"{(exact / Decimal(SECONDS[unit])).normalize():f}{unit}"
+
+
 def format_bytes(size: float) -> str:
     """Decimal units, as datasheets use: "178.8 GB"."""
     for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):

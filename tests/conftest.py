@@ -16,6 +16,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import helixplan as hp
+from helixplan.replay import case_of
+from helixplan.report.material import Material, gather
+from helixplan.report.page.of_plan import plan_page
 
 ROOT = Path(__file__).parent.parent
 settings.register_profile("ci", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
@@ -45,6 +48,24 @@ def gb200() -> hp.Hardware:
 def r1_plan(r1: hp.Model, gb200: hp.Hardware) -> hp.Plan:
     """The plan of the README's first command."""
     return hp.plan(r1, gb200, context_tokens=1_000_000, ttl_s=0.02)
+
+
+@pytest.fixture(scope="session")
+def r1_report(r1_plan: hp.Plan, r1: hp.Model, gb200: hp.Hardware) -> Material:
+    """What its report is made of."""
+    return gather(r1_plan, case_of(r1_plan, r1, gb200))
+
+
+@pytest.fixture(scope="session")
+def r1_page(r1_report: Material) -> str:
+    return plan_page(r1_report)
+
+
+@pytest.fixture(scope="session")
+def r1_page_file(r1_page: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("report") / "report.html"
+    file.write_text(r1_page, encoding="utf-8")
+    return file
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import helixplan as hp
-from helixplan.units import parse_count, parse_seconds
+from helixplan.units import format_bytes, parse_count, parse_seconds
 from tests.conftest import profile
 from tests.reference import sound_layouts
 from tests.strategies import contexts, models
@@ -123,9 +123,14 @@ def _with_link(hardware: hp.Hardware) -> dict[str, Any]:
     return data
 
 
-def relaxed(request: dict[str, Any], how: dict[str, Any], change: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def relaxed(request: dict[str, Any], how: dict[str, Any], changes: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The request that a relaxation's words describe."""
-    request, how = dict(request), dict(how)
+    for change in changes:
+        request, how = changed_by(change, dict(request), dict(how))
+    return request, how
+
+
+def changed_by(change: str, request: dict[str, Any], how: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     words = shlex.split(change)
     if words[0] == "without":
         name = words[2].partition("=")[0]
@@ -145,7 +150,7 @@ def relaxed(request: dict[str, Any], how: dict[str, Any], change: str) -> tuple[
 
 
 def test_conflicts_are_minimal_and_relaxations_work_over_a_hundred_cases_and_more() -> None:
-    seen = {"infeasible": 0, "relaxations": 0}
+    seen = {"infeasible": 0, "relaxations": 0, "pairs": 0}
 
     @settings(max_examples=260)
     @given(
@@ -167,14 +172,27 @@ def test_conflicts_are_minimal_and_relaxations_work_over_a_hundred_cases_and_mor
             assert exists(model, hardware, request, members - {name}, **how), name
         for option in found.relaxations:
             seen["relaxations"] += 1
-            new_request, new_how = relaxed(request, how, option.change)
+            new_request, new_how = relaxed(request, how, option.changes)
             plan = hp.plan(model, hardware, **new_request, **new_how)
             assert plan.layout == option.layout
             assert plan.cost == option.cost
+            assert option.change == " and ".join(option.changes)
+            if len(option.changes) == 2:
+                seen["pairs"] += 1
+                assert not any(works(model, hardware, *relaxed(request, how, [change])) for change in option.changes)
 
     check()
     assert seen["infeasible"] >= 100
     assert seen["relaxations"] >= 50
+    assert seen["pairs"] >= 20
+
+
+def works(model: hp.Model, hardware: hp.Hardware, request: dict[str, Any], how: dict[str, Any]) -> bool:
+    try:
+        hp.plan(model, hardware, **request, **how)
+    except hp.InfeasibleError:
+        return False
+    return True
 
 
 def conflict_of(model: hp.Model, hardware: hp.Hardware, **request: Any) -> tuple[list[str], dict[str, hp.Plan | Any]]:
@@ -227,3 +245,27 @@ def test_a_replica_past_the_domain_needs_a_scale_out_link(gb200: hp.Hardware) ->
     assert members == ["scale-out-link", "gpus"]
     plan = hp.plan(model, hp.load_hardware("h200-hgx"), context_tokens=1_000, gpus=16)
     assert plan.layout.gpus == 16
+
+
+def test_where_no_single_change_helps_two_do(llama: hp.Model, gb200: hp.Hardware) -> None:
+    request = {"context_tokens": 1_000_000, "ttl_s": 0.008, "pins": {"tpa": 16}}
+    members, options = conflict_of(llama, gb200, **request)
+    assert members == ["ttl"]
+    assert next(iter(options.values())).changes[0] == "without --pin tpa=16"
+    assert all(len(option.changes) == 2 for option in options.values())
+
+
+def test_two_small_changes_stand_beside_one_large(r1: hp.Model, gb200: hp.Hardware) -> None:
+    _, options = conflict_of(r1, gb200, context_tokens=1_000_000, ttl_s=0.02, batch=4000)
+    assert {"--batch 81", "--context 13k", "--batch 569 and --context 150k"} <= set(options)
+
+
+def test_memory_is_told_in_what_it_holds(llama: hp.Model, gb200: hp.Hardware) -> None:
+    request: dict[str, Any] = {"context_tokens": 1_000_000, "batch": 100}
+    with pytest.raises(hp.InfeasibleError) as caught:
+        hp.plan(llama, gb200, **request, max_gpus=8, pins={"kvp": 8})
+    said = next(member.detail for member in caught.value.conflict if member.rule == "memory-fits")
+    one = hp.estimate(llama, gb200, hp.Layout(8, 1, 8, 1), context_tokens=1_000_000, batch=1).memory
+    rest = one.total_bytes - one.kv_cache_bytes
+    parts = f"under {format_bytes(one.total_bytes)}: KV cache {format_bytes(one.kv_cache_bytes)}"
+    assert f"{parts}, weights and all else {format_bytes(rest)}" in said

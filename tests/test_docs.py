@@ -17,6 +17,7 @@ from helixplan.cli import app
 from helixplan.cost.step import PHASE_ORDER
 from helixplan.curves import Comparisons, Frontier
 from helixplan.evidence.measurements import CSV_COLUMNS
+from helixplan.explanation import Explanation
 from helixplan.inputs.config import ConfigFile
 from helixplan.inputs.families import ARCHITECTURES
 from helixplan.inputs.hardware import ProfileFile
@@ -118,7 +119,9 @@ def _keys(schema: dict[str, object]) -> set[str]:
     return {key for model in models for key in model.get("properties", {})}
 
 
-@pytest.mark.parametrize("described", [Plan, ProfileFile, ConfigFile, Frontier, Comparisons, SuiteFile, Result, Advice])
+@pytest.mark.parametrize(
+    "described", [Plan, Explanation, ProfileFile, ConfigFile, Frontier, Comparisons, SuiteFile, Result, Advice]
+)
 def test_every_key_of_every_file_format_is_documented(described: type[Plan]) -> None:
     only_inside = {"value", "change", "cost"}
     for key in _keys(described.model_json_schema()) - only_inside:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
@@ -26,6 +27,7 @@ ORDER = [
     "inputs.families",
     "inputs.huggingface",
     "inputs.hardware",
+    "inputs.sources",
     "append",
     "layout",
     "placement",
@@ -58,6 +60,7 @@ ORDER = [
     "search.comparison",
     "search.infeasible",
     "search.relief",
+    "search.pairs",
     "evidence.measurements",
     "evidence.predict",
     "evidence.silicon",
@@ -75,6 +78,7 @@ ORDER = [
     "evidence.gpu",
     "plans",
     "curves",
+    "explanation",
     "assembly",
     "tracing",
     "replay",
@@ -94,6 +98,12 @@ ORDER = [
     "evidence.coverage",
     "evidence.rescore",
     "evidence.verify",
+    "explaining.figures",
+    "explaining.steps",
+    "explaining.sensitivity",
+    "explaining.limits",
+    "explaining.contexts",
+    "explaining.whole",
     "export.spelling",
     "export.memory",
     "export.vllm",
@@ -122,12 +132,32 @@ ORDER = [
     "report.markdown",
     "report.paper",
     "report.verification",
+    "report.explanation",
     "report.layout_map",
     "report.drawing",
     "report.regression",
     "report.advice",
     "report.junit",
     "report.github",
+    "report.answers",
+    "report.material",
+    "report.commands",
+    "report.in_markdown",
+    "report.page.elements",
+    "report.page.frame",
+    "report.page.bars",
+    "report.page.axes",
+    "report.page.answer",
+    "report.page.why",
+    "report.page.layout",
+    "report.page.timeline",
+    "report.page.memory",
+    "report.page.frontier",
+    "report.page.sensitivity",
+    "report.page.assumptions",
+    "report.page.reproduce",
+    "report.page.of_plan",
+    "report.page.of_suite",
     "cli.options",
     "cli.files",
     "cli.show",
@@ -136,7 +166,9 @@ ORDER = [
     "cli.calibrate",
     "cli.validate",
     "cli.verify",
+    "cli.explain",
     "cli.draw",
+    "cli.report",
     "cli.diff",
     "cli.export",
     "cli.check",
@@ -150,6 +182,7 @@ ORDER = [
 ]
 
 
+@cache
 def modules() -> dict[str, ast.Module]:
     found = {}
     for path in sorted((ROOT / "helixplan").rglob("*.py")):
@@ -180,7 +213,19 @@ def imported(tree: ast.Module) -> set[str]:
 
 
 def test_every_module_has_its_place() -> None:
-    packages = {"__init__", "inputs", "cost", "search", "evidence", "evidence.emulation", "export", "regress", "report"}
+    packages = {
+        "__init__",
+        "inputs",
+        "cost",
+        "search",
+        "evidence",
+        "evidence.emulation",
+        "explaining",
+        "export",
+        "regress",
+        "report",
+        "report.page",
+    }
     assert set(modules()) - packages == {*ORDER}
 
 

@@ -20,6 +20,7 @@ def test_an_installed_wheel_runs_the_main_command_from_another_folder(tmp_path: 
     assert "helixplan/data/models/deepseek-r1.json" in names
     assert "helixplan/data/hardware_profiles/gb200-nvl72.toml" in names
     assert "helixplan/py.typed" in names
+    assert {"helixplan/report/page/page.css", "helixplan/report/page/page.js"} <= set(names)
     assert not [name for name in names if name.startswith(("tests", "benchmarks"))]
 
     venv.create(tmp_path / "env", with_pip=True)

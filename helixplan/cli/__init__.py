@@ -18,10 +18,12 @@ from helixplan.cli.compare import compare
 from helixplan.cli.diff import diff
 from helixplan.cli.draw import draw
 from helixplan.cli.estimate import estimate
+from helixplan.cli.explain import explain
 from helixplan.cli.export import export
 from helixplan.cli.frontier import frontier
 from helixplan.cli.options import as_typed
 from helixplan.cli.plan import plan
+from helixplan.cli.report import report
 from helixplan.cli.reproduce import reproduce
 from helixplan.cli.validate import validate
 from helixplan.cli.verify import verify
@@ -42,8 +44,10 @@ app.command("compare")(compare)
 app.command("reproduce")(reproduce)
 app.command("calibrate")(calibrate)
 app.command("validate")(validate)
+app.command("explain")(explain)
 app.command("verify")(verify)
 app.command("draw")(draw)
+app.command("report")(report)
 app.command("export")(export)
 app.command("diff")(diff)
 app.command("check")(check)

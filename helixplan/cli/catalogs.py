@@ -27,6 +27,7 @@ class Schema(StrEnum):
 
     PLAN = "plan"
     INFEASIBLE = "infeasible"
+    EXPLANATION = "explanation"
     FRONTIER = "frontier"
     COMPARISON = "comparison"
     LAUNCH = "launch"
@@ -39,6 +40,7 @@ class Schema(StrEnum):
 DESCRIBED_BY = {
     Schema.PLAN: "plans.Plan",
     Schema.INFEASIBLE: "plans.Infeasible",
+    Schema.EXPLANATION: "explanation.Explanation",
     Schema.FRONTIER: "curves.Frontier",
     Schema.COMPARISON: "curves.Comparisons",
     Schema.LAUNCH: "advice.Advice",

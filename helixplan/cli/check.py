@@ -99,8 +99,10 @@ def _check_options(baseline: Path | None, against: str | None, junit: Path | Non
 
 
 def _jobs(text: str | None) -> int:
+    from helixplan.regress.running import cores
+
     if text is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return cores()
     number = parse_count(text, "--jobs")
     if not 1 <= number <= 1024:
         raise InputError(f"got {text!r}, but it must be a whole number from 1 to 1,024", field="--jobs")

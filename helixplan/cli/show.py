@@ -68,6 +68,16 @@ def table(names: Sequence[str], rows: Sequence[Sequence[str]], left: int, output
         view(columns(names, rows, left=left))
 
 
+def bars(names: Sequence[str], rows: Sequence[Sequence[str]], output_format: Format) -> None:
+    """Phases as ``report.explanation`` tells them, each in the colour of what binds it."""
+    if output_format is Format.MARKDOWN:
+        table(names, rows, 3, output_format)
+    else:
+        from helixplan.report.terminal import bars as bars_view
+
+        view(bars_view(names, rows))
+
+
 def picture(drawn: Picture) -> None:
     """A picture in characters, as wide as the terminal; in colour only where there is one to show it."""
     from rich.console import Console

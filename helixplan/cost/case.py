@@ -168,6 +168,10 @@ class Case:
         """The same with timings that tell seconds alone."""
         return replace(self, detailed=False)
 
+    def at_context(self, tokens: int) -> Case:
+        """The same at another context."""
+        return replace(self, workload=replace(self.workload, context_tokens=tokens))
+
     def ideal(self) -> Case:
         """The same at the speed of light."""
         return replace(self, hardware=self.hardware.at(0.0))

@@ -85,7 +85,7 @@ def _active_on(experts: int, per_token: int, ep: int, tokens: Floats) -> Floats:
     if ep == 1:
         return held * (1 - missed)
     x = np.arange(held, dtype=float)
-    log_choose = np.array([math.lgamma(held + 1) - math.lgamma(i + 1) - math.lgamma(held - i + 1) for i in range(held)])
+    log_choose = _log_choose(held)
     with np.errstate(divide="ignore", invalid="ignore"):
         log_miss = np.log(missed)[:, None]
         log_hit = np.log1p(-missed)[:, None]
@@ -93,6 +93,12 @@ def _active_on(experts: int, per_token: int, ep: int, tokens: Floats) -> Floats:
         log_mass = log_choose + np.where(x > 0, x * log_hit, 0.0) + (held - x) * log_miss
     below = np.minimum(np.cumsum(np.exp(np.where(np.isnan(log_mass), -np.inf, log_mass)), axis=1), 1.0)
     return np.asarray((1 - below**ep).sum(axis=1))
+
+
+@lru_cache(maxsize=1024)
+def _log_choose(held: int) -> Floats:
+    """ln of the ways to choose 0, 1, ... held - 1 of so many.  -> (held,)"""
+    return np.array([math.lgamma(held + 1) - math.lgamma(i + 1) - math.lgamma(held - i + 1) for i in range(held)])
 
 
 def _by_distinct(values: Floats, function: Callable[[int], float]) -> Floats:

@@ -72,6 +72,11 @@ class Part:
         """Bytes of a GPU.  -> (stage kinds, M)"""
         return np.stack([np.broadcast_to(kind.total_bytes, self.seconds.shape) for kind in self.memory])
 
+    @property
+    def cache_bytes(self) -> Floats:
+        """Of those, the KV cache.  -> (stage kinds, M)"""
+        return np.stack([np.broadcast_to(kind.kv_cache_bytes, self.seconds.shape) for kind in self.memory])
+
 
 @dataclass(frozen=True)
 class AttentionPart(Part):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -322,35 +323,44 @@ class Hardware:
 
         0 is the ideal clock, 1 the measured one. Applies to the profile's own constants, whatever clock this one shows.
         """
-        scaled = KernelConstants.model_construct(**_walk(dict(self.file.kernels), floor_scale))
-        return replace(self, kernels=scaled, floor_scale=floor_scale)
+        return replace(self, kernels=_walk(self.file.kernels, _towards_light(floor_scale)), floor_scale=floor_scale)
+
+    def with_floors(self, factor: float) -> Hardware:
+        """As this clock shows the system, every launch, latency and slope (whatever is no rate) times ``factor``."""
+        kernels = _walk(self.kernels, lambda name, value: value * factor if name.endswith("_us") else value)
+        return replace(self, kernels=kernels)
 
 
 Walked = TypeVar("Walked")
 
 
-def _walk(value: Walked, scale: float) -> Walked:
-    """``value`` (constants, or dictionaries and lists of them) at a floor scale, field by field."""
+def _walk(value: Walked, change: Callable[[str, Any], Any]) -> Walked:
+    """``value`` (constants, or dictionaries and lists of them) with every field changed by its name."""
     if isinstance(value, BaseModel):
-        fields = {name: _walk_field(name, getattr(value, name), scale) for name in type(value).model_fields}
+        fields = {name: _walk(change(name, getattr(value, name)), change) for name in type(value).model_fields}
         return type(value).model_construct(**fields)
     if isinstance(value, dict):
-        return {key: _walk(item, scale) for key, item in value.items()}  # type: ignore[return-value]
+        return {key: _walk(item, change) for key, item in value.items()}  # type: ignore[return-value]
     if isinstance(value, list):
-        return [_walk(item, scale) for item in value]  # type: ignore[return-value]
+        return [_walk(item, change) for item in value]  # type: ignore[return-value]
     return value
 
 
-def _walk_field(name: str, value: Any, scale: float) -> Any:
-    if name.endswith("_us"):
-        return value * scale
-    if name.endswith("efficiency") and value is not None:
-        return 1 - scale * (1 - value)
-    if name in ("factor_at_32_heads", "row_tile"):
-        return 1 + scale * (value - 1)
-    if name == "head_dim_factors":
-        return {size: 1 + scale * (factor - 1) for size, factor in value.items()}
-    return value
+def _towards_light(scale: float) -> Callable[[str, Any], Any]:
+    """How a field's value changes on the way from the speed of light (0) to what was measured (1)."""
+
+    def change(name: str, value: Any) -> Any:
+        if name.endswith("_us"):
+            return value * scale
+        if name.endswith("efficiency") and value is not None:
+            return 1 - scale * (1 - value)
+        if name in ("factor_at_32_heads", "row_tile"):
+            return 1 + scale * (value - 1)
+        if name == "head_dim_factors":
+            return {size: 1 + scale * (factor - 1) for size, factor in value.items()}
+        return value
+
+    return change
 
 
 def _without_words(content: Any) -> Any:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 from helixplan.errors import InputError
 from helixplan.inputs.workload import Request, Workload
-from helixplan.units import parse_count, parse_seconds
+from helixplan.units import exact_seconds, format_context, parse_count, parse_seconds
 
 Spell = Callable[[str], str]
 
@@ -104,22 +104,27 @@ def _pins(texts: list[str], field: str) -> dict[str, int]:
     return pins
 
 
+def as_options(work: Workload, request: Request | None = None) -> list[str]:
+    """The options that ask this, the other way round: what is left out is the default."""
+    told = ["--context", format_context(work.context_tokens)]
+    usual = vars(Workload(work.context_tokens)) | vars(Request())
+    implied = {"floor_scale": 1.0, "objective": request and replace(request, objective=None).goal}
+    for name, value in (vars(work) | (vars(request) if request else {})).items():
+        option = OPTION_OF.get(name, name)
+        if name == "pins":
+            told += [part for pin, size in value.items() for part in ("--pin", f"{pin}={size}")]
+        elif option in DEFAULTS and value not in (None, usual[name], implied.get(name)):
+            told += [as_flag(option), exact_seconds(value) if name.endswith("_s") else str(value)]
+    return told
+
+
+def plan_command(model: str, hardware: str, work: Workload, asked: Request) -> str:
+    """The command line that asks this."""
+    return shlex.join(["helixplan", "plan", model, hardware, *as_options(work, asked)])
+
+
 def _number(text: object, field: str) -> float:
     try:
         return float(str(text))
     except ValueError:
         raise InputError(f"{text!r} is not a number", field=field) from None
-
-
-def plan_command(model: str, hardware: str, work: Workload, asked: Request) -> str:
-    """The command line that asks this: what is left out is the default."""
-    words = ["helixplan", "plan", model, hardware]
-    implied = {"floor_scale": 1.0, "objective": replace(asked, objective=None).goal}
-    for field in (*fields(work), *fields(asked)):
-        name, source = field.name, work if hasattr(work, field.name) else asked
-        value, option = getattr(source, name), OPTION_OF.get(name, name)
-        if name == "pins":
-            words += [word for pin, size in value.items() for word in (as_flag("pin"), f"{pin}={size}")]
-        elif option in {"context", *DEFAULTS} and value not in (None, field.default, implied.get(name)):
-            words += [as_flag(option), str(value)]
-    return shlex.join(words)

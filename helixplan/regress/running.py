@@ -93,6 +93,11 @@ def placeable(cases: list[Case], leave_out: Callable[[InputError], None]) -> lis
     return known
 
 
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def run(cases: list[Case], jobs: int, done: Callable[[str], None] = lambda name: None) -> list[Result]:
     """Every case's result, in order. Raises InputError before any is searched where one cannot be posed."""
     # A file may have changed since this process last read it.

@@ -8,7 +8,7 @@ import io
 from helixplan.curves import Comparison, Frontier, Point
 from helixplan.engines import ENGINES
 from helixplan.report.wording import layout_words
-from helixplan.units import format_context, format_count
+from helixplan.units import format_context, format_count, format_seconds
 
 POINT_COLUMNS = ("family", "tok/s/user", "tok/s/GPU", "batch", "GPUs", "KVPxTPAxDP", "TPFxEP", "PP", "TTL ms")
 SHOWN = 16
@@ -23,11 +23,11 @@ def frontier_headline(found: Frontier) -> str:
     return f"{found.model.name} on {found.hardware.name}, {context} tokens of context{runs}: {', '.join(found.families)}"
 
 
-def shown(points: list[Point]) -> list[Point]:
+def shown(points: list[Point], most: int = SHOWN) -> list[Point]:
     """All points, or some evenly spread with both ends."""
-    if len(points) <= SHOWN:
+    if len(points) <= most:
         return points
-    return [points[round(i * (len(points) - 1) / (SHOWN - 1))] for i in range(SHOWN)]
+    return [points[round(i * (len(points) - 1) / (most - 1))] for i in range(most)]
 
 
 def point_row(point: Point) -> tuple[str, ...]:
@@ -42,6 +42,17 @@ def point_row(point: Point) -> tuple[str, ...]:
         f"{layout.tpf}x{layout.ep}",
         str(layout.pp),
         f"{cost.ttl_s * 1e3:.4g}",
+    )
+
+
+def point_words(point: Point) -> tuple[str, str, str, str]:
+    """A point on hover: its rates, its layout, its TTL, its memory."""
+    cost, memory = point.cost, point.memory
+    return (
+        f"{cost.tokens_per_s_per_user:.4g} tokens/s/user, {cost.tokens_per_s_per_gpu:.4g} tokens/s/GPU",
+        layout_words(point.layout),
+        f"TTL {format_seconds(cost.ttl_s)} (speed of light {format_seconds(cost.ttl_ideal_s)})",
+        f"{memory.total_bytes / 1e9:.1f} of {memory.limit_bytes / 1e9:.1f} GB a GPU",
     )
 
 

@@ -6,7 +6,7 @@ import html
 import textwrap
 
 from helixplan.plans import Plan
-from helixplan.report.layout_map import Bar, Phase, phases, stages_alike, timeline
+from helixplan.report.layout_map import Bar, Phase, phases, rows, stages_alike, timeline
 from helixplan.report.wording import headline
 from helixplan.units import format_seconds
 
@@ -114,25 +114,19 @@ def _svg_timeline(bars: list[Bar], y: float) -> tuple[list[str], float]:
         x += 140
     y += 12
     scale = (WIDTH - LABEL - 90) / end
-    names = list(dict.fromkeys(_row_of(bar) for bar in bars))
-    for bar in bars:
-        top = y + names.index(_row_of(bar)) * (LINE + 4)
-        told = f"{bar.name}: {format_seconds(bar.end_s - bar.start_s)}, bound by {bar.bound}"
-        length = max((bar.end_s - bar.start_s) * scale, 1)
-        body.append(
-            f'<rect x="{LABEL + bar.start_s * scale:.1f}" y="{top:.0f}" width="{length:.1f}" height="{LINE}" '
-            f'fill="{COLOURS[bar.bound]}"><title>{html.escape(told)}</title></rect>'
-        )
-    for index, name in enumerate(names):
-        took = sum(bar.end_s - bar.start_s for bar in bars if _row_of(bar) == name)
-        body.append(_text(10, y + index * (LINE + 4) + 12, name))
-        body.append(_text(WIDTH - 10, y + index * (LINE + 4) + 12, format_seconds(took), anchor="end"))
-    return body, y + len(names) * (LINE + 4) + 12
-
-
-def _row_of(bar: Bar) -> str:
-    """A phase's chunks share a row."""
-    return bar.name.split()[0]
+    for index, (name, chunks) in enumerate(rows(bars).items()):
+        top = y + index * (LINE + 4)
+        for bar in chunks:
+            told = f"{bar.name}: {format_seconds(bar.end_s - bar.start_s)}, bound by {bar.bound}"
+            length = max((bar.end_s - bar.start_s) * scale, 1)
+            body.append(
+                f'<rect x="{LABEL + bar.start_s * scale:.1f}" y="{top:.0f}" width="{length:.1f}" height="{LINE}" '
+                f'fill="{COLOURS[bar.bound]}"><title>{html.escape(told)}</title></rect>'
+            )
+        took = sum(bar.end_s - bar.start_s for bar in chunks)
+        body.append(_text(10, top + 12, name))
+        body.append(_text(WIDTH - 10, top + 12, format_seconds(took), anchor="end"))
+    return body, y + len(rows(bars)) * (LINE + 4) + 12
 
 
 def _text(x: float, y: float, said: str, *, size: int = 12, weight: str = "normal", anchor: str = "start") -> str:

@@ -129,6 +129,14 @@ def timeline(plan: Plan) -> list[Bar]:
     return bars
 
 
+def rows(bars: list[Bar]) -> dict[str, list[Bar]]:
+    """The bars by phase: a phase's chunks share a row."""
+    by_phase: dict[str, list[Bar]] = {}
+    for bar in bars:
+        by_phase.setdefault(bar.name.split()[0], []).append(bar)
+    return by_phase
+
+
 SHOWN_CHUNKS = 12
 """More are drawn as one bar, but for the first and the last."""
 

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from helixplan.curves import Point
-from helixplan.report.wording import layout_words
-from helixplan.units import format_seconds
+from helixplan.report.curves import point_words
 
 X, Y = "tokens/s/user", "tokens/s/GPU"
 STYLES = {
@@ -161,14 +160,8 @@ def _add_line(figure: Any, name: str, points: list[Point]) -> None:
 
 
 def _hover(point: Point) -> str:
-    cost, memory = point.cost, point.memory
-    lines = (
-        f"<b>{cost.tokens_per_s_per_user:.4g} tokens/s/user, {cost.tokens_per_s_per_gpu:.4g} tokens/s/GPU</b>",
-        *textwrap.wrap(layout_words(point.layout), 44),
-        f"TTL {format_seconds(cost.ttl_s)} (speed of light {format_seconds(cost.ttl_ideal_s)})",
-        f"{memory.total_bytes / 1e9:.1f} of {memory.limit_bytes / 1e9:.1f} GB a GPU",
-    )
-    return "<br>".join(lines)
+    rates, layout, *rest = point_words(point)
+    return "<br>".join((f"<b>{rates}</b>", *textwrap.wrap(layout, 44), *rest))
 
 
 PAGE = """<!DOCTYPE html>

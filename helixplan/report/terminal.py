@@ -35,7 +35,7 @@ def infeasible_view(error: InfeasibleError) -> RenderableType:
     parts: list[RenderableType] = [Text(wording.CLASH)]
     parts += [Padding(Text.assemble((member.rule, "bold"), f": {member.detail}"), (0, 0, 0, 2)) for member in error.conflict]
     if not error.relaxations:
-        return Group(*parts, Text("No single change that was tried would help."))
+        return Group(*parts, Text("No change that was tried would help, nor two of them."))
     parts.append(Text("What would help:"))
     for option in error.relaxations:
         layout, cost = option.layout, option.cost
@@ -61,6 +61,17 @@ def columns(names: Sequence[str], rows: Iterable[Sequence[str]], left: int = 0) 
         table.add_column(name, justify="left" if index < left else "right", overflow="fold", no_wrap=index < min(left, 1))
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def bars(names: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Phases by name, what binds them, a bar, and figures; the bar in the colour of what binds it."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for index, name in enumerate(names):
+        table.add_column(name, justify="left" if index < 3 else "right", overflow="fold", no_wrap=index > 0)
+    for name, bound, bar, *figures in rows:
+        style = BOUND_STYLES[bound]
+        table.add_row(Text(name), Text(bound, style=style), Text(bar, style=style), *(Text(figure) for figure in figures))
     return table
 
 

@@ -136,12 +136,16 @@ def objective(value: float, unit: str) -> str:
 def sources(plan: Plan) -> list[str]:
     """Where the numbers come from."""
     hardware = plan.hardware
-    clock = "ideal clock: datasheet rates alone" if hardware.floor_scale == 0 else hardware.calibration
     scaled = f" at floor scale {hardware.floor_scale:g}" if 0 < hardware.floor_scale < 1 else ""
     return [
-        f"kernels{scaled}: {clock}",
+        f"kernels{scaled}: {calibration(plan)}",
         f"datasheet: helixplan hardware show {hardware.name}; cost model {plan.cost_model_version} (docs/cost-model.md)",
     ]
+
+
+def calibration(plan: Plan) -> str:
+    """What the clock's constants rest on."""
+    return "ideal clock: datasheet rates alone" if plan.hardware.floor_scale == 0 else plan.hardware.calibration
 
 
 def alternative_row(option: PlanLayout, found: Plan | PlanAlternative) -> tuple[str, ...]:

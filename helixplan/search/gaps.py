@@ -130,10 +130,13 @@ class Sweep(ABC):
 
     def working_sizes(self) -> list[int]:
         """The GPU counts of the keys on which some layout keeps the request at its batch, or at one."""
+        return sorted({*self.space.gpus[self.working_pairs().key].tolist()})
+
+    def working_pairs(self) -> Pairs:
+        """Every layout that keeps the request at its batch, or at one."""
         keys = np.arange(self.space.keys)
         attention, ffn = self.halves(keys, np.full(len(keys), self.request.batch or 1))
-        pairs = self.pairs(attention, ffn, np.ones(len(keys), dtype=bool))
-        return sorted({*self.space.gpus[pairs.key].tolist()})
+        return self.pairs(attention, ffn, np.ones(len(keys), dtype=bool))
 
     def _first_gaps(self) -> Gaps:
         """Batches 1 to the most whose memory can fit, of each key; only the batch asked for where there is one."""

@@ -38,22 +38,27 @@ WIDER = 8
 class _Candidates:
     """Whole layouts of a space in which nothing is forbidden, at batch 1 and at the batch asked for.
 
-    Of each combination of broken assumptions one entry: the least seconds and bytes of any layout that breaks just those.
+    Of each combination of broken assumptions one entry: the least seconds and bytes of any layout that breaks just those, and the
+    KV cache among those bytes.
     """
 
+    sizes: list[int]
     names: list[str]
     broken: Ints
     seconds: Floats
     bytes: Floats
+    cache: Floats
 
 
-def find_conflict(case: Case, request: Request) -> list[Conflict]:
+def find_conflict(case: Case, request: Request, sizes: list[int] | None = None) -> list[Conflict]:
     """A smallest conflict of an infeasible request: drop any one member and a layout exists.
+
+    Over ``wider_sizes`` of replicas, or over ``sizes``.
 
     A candidate that breaks assumptions V exists once they are all dropped; so a set of assumptions clashes exactly where
     every candidate breaks one of them. The solver finds the smallest such set, the user's own requests before the rules.
     """
-    found = _candidates(case, request)
+    found = _candidates(case, request, sizes or wider_sizes(case, request))
     own = [name for name in found.names if _is_request(name)]
     preference = [own.index(name) if name in own else len(own) + place for place, name in enumerate(found.names)]
     bits = smallest_conflict(np.unique(found.broken), len(found.names), preference)
@@ -77,14 +82,14 @@ def _is_request(name: str) -> bool:
     return name in (TTL, BATCH, "gpus", "max-gpus") or name.startswith("pin ")
 
 
-def _candidates(case: Case, request: Request) -> _Candidates:
+def _candidates(case: Case, request: Request, sizes: list[int]) -> _Candidates:
     families = families_named(request.family)
     names = [rule.name for rule in rules_asked_for(case, request)]
     names += [*(f"pin {name}={value}" for name, value in request.pins.items()), budget_rule(request), MEMORY]
     names += ([BATCH] if request.batch is not None else []) + ([TTL] if request.ttl_s is not None else [])
     found = []
     for family in families:
-        attention = attention_halves(case, wider_sizes(case, request), family)
+        attention = attention_halves(case, sizes, family)
         ffn = ffn_halves(attention, family, only_own_group=family.ffn_on_tpa)
         tied = np.where(family.ffn_on_tpa, ffn.tpf * ffn.ep, 0)
         space = join([(attention, tie(attention, family))], [(ffn, tied)])
@@ -96,7 +101,7 @@ def _candidates(case: Case, request: Request) -> _Candidates:
         for batch in sorted({1, request.batch or 1}):
             off = request.batch is not None and batch != request.batch
             found.append(_combinations(case, request, names, space, bits, batch, 1 << names.index(BATCH) if off else 0))
-    return _Candidates(names, *(np.concatenate(column) for column in zip(*found, strict=True)))
+    return _Candidates(sizes, names, *(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
 def _broken(case: Case, request: Request, names: list[str], rules: tuple[Rule, ...], rows: Layouts, kind: type[Rule]) -> Ints:
@@ -119,8 +124,8 @@ def _broken(case: Case, request: Request, names: list[str], rules: tuple[Rule, .
 
 def _combinations(
     case: Case, request: Request, names: list[str], space: Space, bits: list[Ints], batch: int, always: int
-) -> tuple[Ints, Floats, Floats]:
-    """Of every combination of broken assumptions at one batch: (its bits, least seconds, least bytes).
+) -> tuple[Ints, Floats, Floats, Floats]:
+    """Of every combination of broken assumptions at one batch: (its bits, least seconds, least bytes, KV cache among those).
 
     Halves that break the same and lie on one key are first thinned to those no other beats in both seconds and bytes.
     """
@@ -130,20 +135,24 @@ def _combinations(
         scored = [part(case, halves.rows[rows], batch) for rows in blocks(np.arange(len(key)))]
         seconds = np.concatenate([one.seconds for one in scored])
         held = np.concatenate([one.held_bytes for one in scored], axis=1)
+        cache = np.concatenate([one.cache_bytes for one in scored], axis=1)
         kept = _front(key, broken, seconds, held)
-        thin.append((key[kept], broken[kept], seconds[kept], held[:, kept]))
-    (a_key, a_broken, a_seconds, a_bytes), (f_key, f_broken, f_seconds, f_bytes) = thin
+        thin.append((key[kept], broken[kept], seconds[kept], held[:, kept], cache[:, kept]))
+    (a_key, a_broken, a_seconds, a_bytes, a_cache), (f_key, f_broken, f_seconds, f_bytes, _) = thin
     count = np.bincount(f_key, minlength=space.keys)
     a = np.repeat(np.arange(len(a_key)), count[a_key])
     f = ranges((np.cumsum(count) - count)[a_key], count[a_key])
-    seconds, held = a_seconds[a] + f_seconds[f], (a_bytes[:, a] + f_bytes[:, f]).max(axis=0)
+    seconds, stages = a_seconds[a] + f_seconds[f], a_bytes[:, a] + f_bytes[:, f]
+    fullest = stages.argmax(axis=0)
+    held, cache = stages[fullest, np.arange(len(a))], a_cache[fullest, a]
     broken = a_broken[a] | f_broken[f] | always
     broken |= np.where(held > memory_limit(case), 1 << names.index(MEMORY), 0)
     if request.ttl_s is not None:
         broken |= np.where(seconds > request.ttl_s, 1 << names.index(TTL), 0)
-    order = np.argsort(broken, kind="stable")
+    order = np.lexsort((held, broken))
     found, starts = np.unique(broken[order], return_index=True)
-    return found, np.minimum.reduceat(seconds[order], starts), np.minimum.reduceat(held[order], starts)
+    least = order[starts]
+    return found, np.minimum.reduceat(seconds[order], starts), held[least], cache[least]
 
 
 def _front(key: Ints, broken: Ints, seconds: Floats, held: Floats) -> Ints:
@@ -166,14 +175,16 @@ def _front(key: Ints, broken: Ints, seconds: Floats, held: Floats) -> Ints:
 def _detail(case: Case, request: Request, name: str, members: list[str], found: _Candidates) -> str:
     """What one member says here, in words and numbers."""
     if name == MEMORY:
-        least = format_bytes(_least(found, found.bytes, members, name))
+        place = _least(found, found.bytes, members, name)
+        least, cache = found.bytes[place], found.cache[place]
         at = format_context(case.workload.context_tokens)
-        most = "" if budget_rule(request) in members else f" on up to {max(wider_sizes(case, request))} GPUs"
-        limit = format_bytes(memory_limit(case))
-        return f"a GPU may hold {limit}, and at {at} tokens the rest leaves no layout{most} under {least}"
+        most = "" if budget_rule(request) in members else f" on up to {max(found.sizes)} GPUs"
+        parts = f"KV cache {format_bytes(cache)}, weights and all else {format_bytes(least - cache)}"
+        holds = f"a GPU may hold {format_bytes(memory_limit(case))}"
+        return f"{holds}, and at {at} tokens the rest leaves no layout{most} under {format_bytes(least)}: {parts}"
     if name == TTL:
         assert request.ttl_s is not None
-        least = format_seconds(_least(found, found.seconds, members, name))
+        least = format_seconds(found.seconds[_least(found, found.seconds, members, name)])
         return f"a token may take at most {format_seconds(request.ttl_s)}, and the rest leaves no layout under {least}"
     if name.startswith("pin "):
         never = np.all(found.broken >> found.names.index(name) & 1)
@@ -189,7 +200,7 @@ def _detail(case: Case, request: Request, name: str, members: list[str], found: 
     return said.get(name) or next(rule.reason for rule in rules_asked_for(case, request) if rule.name == name)
 
 
-def _least(found: _Candidates, values: Floats, members: list[str], but: str) -> float:
-    """The least of a sum over the candidates that keep every other member of the conflict."""
+def _least(found: _Candidates, values: Floats, members: list[str], but: str) -> int:
+    """Where a sum is least of the candidates that keep every other member of the conflict."""
     others = sum(1 << bit for bit, name in enumerate(found.names) if name in members and name != but)
-    return float(values[found.broken & others == 0].min())
+    return int(np.argmin(np.where(found.broken & others == 0, values, np.inf)))

@@ -12,7 +12,7 @@ from helixplan.inputs.workload import PINS, Request
 from helixplan.layout import AUTO, EXCHANGE_CODES, LATENT, VALUE, Layouts, whole_heads
 from helixplan.numeric import Bools, Ints
 from helixplan.rule import AttentionRule, FfnRule, kept
-from helixplan.search.rules import Family, families_named, rules_in_force
+from helixplan.search.rules import SAME_GPUS_BOTH_PHASES, Family, families_named, rules_in_force
 
 ATTENTION_PINS = ("kvp", "tpa", "dp", "pp")
 FFN_PINS = ("tpf", "ep")
@@ -88,7 +88,7 @@ def build_space(case: Case, request: Request, sizes: list[int] | None = None) ->
             # With one KVP rank nobody waits: the layout is another family's already.
             fine &= attention_rows.kvp > 1
         attention_rows = attention_rows[fine & pinned(attention_rows, request, ATTENTION_PINS)]
-        ffn_rows = ffn_halves(attention_rows, family, only_own_group=True)
+        ffn_rows = ffn_halves(attention_rows, family, only_own_group=SAME_GPUS_BOTH_PHASES.name not in case.lifted)
         fine = kept(rules, FfnRule, case, ffn_rows)
         ffn_rows = ffn_rows[fine & pinned(ffn_rows, request, FFN_PINS)]
         attention.append((attention_rows, tie(attention_rows, family)))

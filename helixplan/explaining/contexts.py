@@ -1,0 +1,203 @@
+"""Over which contexts a plan's sizes stay the best, and where the best layout's KVP changes.
+
+Whole batches make the best layout alternate with the context, so halving alone would find some boundary, not the nearest. The
+rivals known so far are therefore looked at in fine steps, which is quick, and what they say is confirmed by whole searches
+on both sides of a boundary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import InitVar, dataclass, field
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+
+from helixplan.cost.case import Case
+from helixplan.cost.score import score_case
+from helixplan.explaining.figures import Answer
+from helixplan.explanation import ContextRange, Crossover, Edge
+from helixplan.inputs.workload import MAX_BATCH, MAX_CONTEXT
+from helixplan.layout import Layout, Layouts
+from helixplan.numeric import Bools, Floats, Ints
+from helixplan.plans import PlanLayout
+from helixplan.search.batch import primary
+from helixplan.search.optimum import Best, find_best
+
+SPAN = 16
+"""The range of contexts is looked for from a so-manieth of the plan's context to so many times it."""
+OCTAVES = 2
+"""Crossovers are looked for over so many doublings and halvings of the plan's context."""
+STEP, GROWTH, LONGEST = 1.01, 1.15, 2.0
+"""Contexts looked at are first this ratio apart, the ratio's logarithm growing from step to step, up to the longest."""
+CLOSE = 1.002
+"""Both sides of an edge are at most this ratio apart."""
+
+COARSE, FINE = np.unique(np.round(1.6 ** np.arange(20)).astype(np.int64)), 12
+"""Rivals are looked at with so many requests a group and stage, and then between the most allowed and the next."""
+
+Sizes = tuple[int, int, int, int, int, int]
+Belongs = Callable[[Sizes | None], bool]
+
+
+def sizes_of(layout: Layout | PlanLayout) -> Sizes:
+    """What makes a layout the same at another context: not its batch, exchange or chunks."""
+    return layout.kvp, layout.tpa, layout.dp, layout.pp, layout.tpf, layout.ep
+
+
+@dataclass
+class Contexts:
+    """What wins at each context, under one request.
+
+    ``here``: what does at the plan's own. ``also``: layouts that may win at some.
+    """
+
+    plan: Answer
+    here: InitVar[Best]
+    also: InitVar[list[Layout]]
+    best: dict[int, Best | None] = field(default_factory=dict)
+    rivals: dict[Sizes, None] = field(default_factory=dict)
+    """In the order they were found."""
+
+    def __post_init__(self, here: Best, also: list[Layout]) -> None:
+        self._note(self.plan.case.workload.context_tokens, here)
+        self.rivals |= {sizes_of(layout): None for layout in also}
+
+    def winner(self, tokens: int) -> Sizes | None:
+        """The sizes of the best layout, by a whole search; None where nothing keeps the request."""
+        if tokens not in self.best:
+            self._note(tokens, find_best(self.plan.case.at_context(tokens), self.plan.request))
+        best = self.best[tokens]
+        return None if best is None else sizes_of(best.layout)
+
+    def _note(self, tokens: int, found: Best | None) -> None:
+        self.best[tokens] = found
+        for layout in [] if found is None else [found.layout, *(layout for layout, _ in found.alternatives)]:
+            self.rivals[sizes_of(layout)] = None
+
+    def leader(self, tokens: int) -> Sizes | None:
+        """The best of the rivals known so far, about at the batch that is best for each: a guess at the winner."""
+        request, case = self.plan.request, self.plan.case.at_context(tokens)
+        rivals = np.array([*self.rivals])
+        stride = (rivals[:, 2] * rivals[:, 3])[:, None]
+        if request.batch is not None:
+            batch = np.full_like(stride, request.batch)
+        elif request.goal not in ("throughput", "users"):
+            batch = np.ones_like(stride)
+        else:
+            most = np.maximum(self._allowed(case, rivals, COARSE * stride).sum(axis=1, keepdims=True), 1)
+            low, high = COARSE[most - 1], COARSE[np.minimum(most, len(COARSE) - 1)]
+            batch = (low + (high - low) * np.arange(FINE) // FINE) * stride
+        value = self._value(case, rivals, batch).min(axis=1)
+        return None if np.isinf(value.min()) else [*self.rivals][int(np.argmin(value))]
+
+    def _allowed(self, case: Case, rivals: Ints, batch: Ints) -> Bools:
+        """Where rivals keep memory and TTL at batches.  -> (rivals, batches)"""
+        return np.isfinite(self._value(case, rivals, batch))
+
+    def _value(self, case: Case, rivals: Ints, batch: Ints) -> Floats:
+        """What the objective makes least, infinite where memory or TTL is not kept.  -> (rivals, batches)"""
+        request = self.plan.request
+        kvp, tpa, dp, pp, tpf, ep = np.repeat(rivals, batch.shape[1], axis=0).T
+        requests = np.minimum(batch.ravel(), MAX_BATCH)
+        scores = score_case(case, Layouts(kvp, tpa, tpf, ep, dp, pp), requests)
+        fine = scores.fits if request.ttl_s is None else scores.fits & (scores.ttl_s <= request.ttl_s)
+        value = primary(request.goal, scores.ttl_s, scores.gpus, requests)
+        return np.where(fine, value, np.inf).reshape(batch.shape)
+
+    def boundary(self, inside: int, outside: int, belongs: Belongs) -> tuple[int, int]:
+        """Two contexts next to each other (at most ``CLOSE`` apart), the first of which belongs and the second not.
+
+        ``inside`` belongs and ``outside`` does not. A guess that a search refutes is followed by plain halving.
+        """
+        while _apart(inside, outside):
+            near, far = self._guessed(inside, outside, belongs)
+            if far != outside:
+                inside, outside = (far, outside) if belongs(self.winner(far)) else (inside, far)
+            if inside < near < outside or outside < near < inside:
+                inside, outside = (near, outside) if belongs(self.winner(near)) else (inside, near)
+            if _apart(inside, outside):
+                middle = _middle(inside, outside)
+                inside, outside = (middle, outside) if belongs(self.winner(middle)) else (inside, middle)
+        return inside, outside
+
+    def _guessed(self, inside: int, outside: int, belongs: Belongs) -> tuple[int, int]:
+        """The same by the rivals alone."""
+        while _apart(inside, outside):
+            middle = _middle(inside, outside)
+            inside, outside = (middle, outside) if belongs(self.leader(middle)) else (inside, middle)
+        return inside, outside
+
+
+def context_range(contexts: Contexts) -> ContextRange:
+    """How far the plan's sizes stay the best, up and down."""
+    here = contexts.plan.case.workload.context_tokens
+    low = _edge(contexts, max(1, here // SPAN))
+    high = _edge(contexts, min(MAX_CONTEXT, here * SPAN))
+    return ContextRange(low=low, high=high, searched=sum(low.tokens <= tokens <= high.tokens for tokens in contexts.best))
+
+
+def _edge(contexts: Contexts, last: int) -> Edge:
+    """The nearest boundary on the way to ``last``."""
+    plan = contexts.plan
+    mine, inside = sizes_of(plan.layout), plan.case.workload.context_tokens
+    for tokens in _outward(inside, last):
+        if tokens != last and contexts.leader(tokens) == mine:
+            continue
+        if contexts.winner(tokens) != mine:
+            kept, beyond = contexts.boundary(inside, tokens, lambda sizes: sizes == mine)
+            layout = _layout_at(contexts, beyond)
+            ends: Literal["another layout", "no layout"] = "no layout" if layout is None else "another layout"
+            return Edge(tokens=kept, beyond_tokens=beyond, beyond=layout, ends=ends)
+        inside = tokens
+    return Edge(tokens=inside, beyond_tokens=None, beyond=None, ends="the search")
+
+
+def _outward(start: int, last: int) -> Iterator[int]:
+    """Contexts from the start to the last, further and further apart."""
+    ratio, tokens = STEP, start
+    while tokens != last:
+        further = math.ceil(tokens * ratio) if last > start else math.floor(tokens / ratio)
+        tokens = min(further, last) if last > start else max(further, last)
+        ratio = min(ratio**GROWTH, LONGEST)
+        yield tokens
+
+
+def crossovers(contexts: Contexts) -> tuple[int, int, list[Crossover]]:
+    """(from, to, where the best layout's KVP changes): the change nearest the lower end that is found in each doubling."""
+    here = contexts.plan.case.workload.context_tokens
+    marks = sorted({min(max(round(here * 2.0**octave), 1), MAX_CONTEXT) for octave in range(-OCTAVES, OCTAVES + 1)})
+    found = (_crossing(contexts, below, above) for below, above in pairwise(marks))
+    return marks[0], marks[-1], [one for one in found if one is not None]
+
+
+def _crossing(contexts: Contexts, below: int, above: int) -> Crossover | None:
+    """A change of KVP between two contexts whose best layouts differ in it; None where they do not, or one has none."""
+    first, last = contexts.winner(below), contexts.winner(above)
+    if first is None or last is None or first[0] == last[0]:
+        return None
+    inside, outside = contexts.boundary(below, above, lambda sizes: sizes is None or sizes[0] == first[0])
+    before, after = _layout_at(contexts, inside), _layout_at(contexts, outside)
+    if before is None or after is None:
+        return None
+    return Crossover(below_tokens=inside, above_tokens=outside, below=before, above=after)
+
+
+def _layout_at(contexts: Contexts, tokens: int) -> PlanLayout | None:
+    best = contexts.best[tokens]
+    if best is None:
+        return None
+    case = contexts.plan.case.at_context(tokens)
+    return Answer(case, contexts.plan.request, best.layout, best.batch).figures.layout
+
+
+def _apart(one: int, other: int) -> bool:
+    return abs(one - other) > 1 and max(one, other) > CLOSE * min(one, other)
+
+
+def _middle(one: int, other: int) -> int:
+    """Halfway in ratio, and between the two."""
+    low, high = sorted((one, other))
+    return min(max(round(math.sqrt(low * high)), low + 1), high - 1)

@@ -1,0 +1,1 @@
+"""A plan or a suite as one page of HTML that needs nothing else."""
