@@ -47,11 +47,11 @@ class InfeasibleError(HelixplanError):
 
 
 class NotExpressibleError(HelixplanError):
-    """An engine cannot run this layout, and why."""
+    """An engine cannot run this layout, and why; ``nearest`` says what it can run instead, where there is such a plan."""
 
-    def __init__(self, engine: str, reason: str) -> None:
-        self.engine, self.reason = engine, reason
-        super().__init__(f"{engine} cannot run this layout: {reason}")
+    def __init__(self, engine: str, reason: str, nearest: str | None = None) -> None:
+        self.engine, self.reason, self.nearest = engine, reason, nearest
+        super().__init__(f"{engine} cannot run this layout: {reason}" + (f"; {nearest}" if nearest else ""))
 
 
 class RegressionFound(HelixplanError):  # noqa: N818 - the public name, after what it says

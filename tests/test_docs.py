@@ -12,6 +12,7 @@ import pytest
 import typer.main
 
 import helixplan as hp
+from helixplan.advice import Advice
 from helixplan.cli import app
 from helixplan.cost.step import PHASE_ORDER
 from helixplan.curves import Comparisons, Frontier
@@ -118,7 +119,7 @@ def _keys(schema: dict[str, object]) -> set[str]:
     return {key for model in models for key in model.get("properties", {})}
 
 
-@pytest.mark.parametrize("described", [Plan, Explanation, ProfileFile, ConfigFile, Frontier, Comparisons, SuiteFile, Result])
+@pytest.mark.parametrize("described", [Plan, Explanation, ProfileFile, ConfigFile, Frontier, Comparisons, SuiteFile, Result, Advice])
 def test_every_key_of_every_file_format_is_documented(described: type[Plan]) -> None:
     only_inside = {"value", "change", "cost"}
     for key in _keys(described.model_json_schema()) - only_inside:

@@ -102,6 +102,17 @@ ORDER = [
     "explaining.limits",
     "explaining.contexts",
     "explaining.whole",
+    "export.spelling",
+    "export.memory",
+    "export.vllm",
+    "export.sglang",
+    "export.trtllm",
+    "export.spellings",
+    "export.shell",
+    "export.yamls",
+    "export.dynamo",
+    "export.launch",
+    "export.files",
     "regress.metrics",
     "regress.results",
     "regress.suites",
@@ -110,6 +121,8 @@ ORDER = [
     "regress.gate",
     "regress.revisions",
     "api",
+    "nearest",
+    "advice",
     "report.wording",
     "report.curves",
     "report.pictures",
@@ -121,6 +134,7 @@ ORDER = [
     "report.layout_map",
     "report.drawing",
     "report.regression",
+    "report.advice",
     "report.junit",
     "report.github",
     "cli.options",
@@ -134,6 +148,7 @@ ORDER = [
     "cli.explain",
     "cli.draw",
     "cli.diff",
+    "cli.export",
     "cli.check",
     "cli.estimate",
     "cli.frontier",
@@ -175,7 +190,8 @@ def imported(tree: ast.Module) -> set[str]:
 
 
 def test_every_module_has_its_place() -> None:
-    packages = {"__init__", "inputs", "cost", "search", "evidence", "evidence.emulation", "explaining", "regress", "report"}
+    packages = {"__init__", "inputs", "cost", "search", "evidence", "evidence.emulation"}
+    packages |= {"explaining", "export", "regress", "report"}
     assert set(modules()) - packages == {*ORDER}
 
 

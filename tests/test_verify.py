@@ -414,7 +414,7 @@ def test_a_plan_of_a_model_of_ones_own_needs_its_file(cli: Run, tmp_path: Path) 
     assert "model.sha256: the plan was made for another mine" in other.stderr
 
 
-PLAN_READERS = [("verify",), ("draw",), ("diff",), ("explain",)]
+PLAN_READERS = [("verify",), ("draw",), ("diff",), ("export", "--engine", "vllm"), ("explain",)]
 
 
 def hostile(whole: str) -> dict[str, str | bytes]:

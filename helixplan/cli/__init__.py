@@ -19,6 +19,7 @@ from helixplan.cli.diff import diff
 from helixplan.cli.draw import draw
 from helixplan.cli.estimate import estimate
 from helixplan.cli.explain import explain
+from helixplan.cli.export import export
 from helixplan.cli.frontier import frontier
 from helixplan.cli.options import as_typed
 from helixplan.cli.plan import plan
@@ -45,6 +46,7 @@ app.command("validate")(validate)
 app.command("explain")(explain)
 app.command("verify")(verify)
 app.command("draw")(draw)
+app.command("export")(export)
 app.command("diff")(diff)
 app.command("check")(check)
 app.command("schema")(schema)

@@ -30,6 +30,7 @@ class Schema(StrEnum):
     EXPLANATION = "explanation"
     FRONTIER = "frontier"
     COMPARISON = "comparison"
+    LAUNCH = "launch"
     MODEL = "model"
     HARDWARE = "hardware"
     SUITE = "suite"
@@ -42,6 +43,7 @@ DESCRIBED_BY = {
     Schema.EXPLANATION: "explanation.Explanation",
     Schema.FRONTIER: "curves.Frontier",
     Schema.COMPARISON: "curves.Comparisons",
+    Schema.LAUNCH: "advice.Advice",
     Schema.MODEL: "inputs.huggingface.ConfigFile",
     Schema.HARDWARE: "inputs.hardware.ProfileFile",
     Schema.SUITE: "regress.suites.SuiteFile",

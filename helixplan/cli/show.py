@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from helixplan.advice import Advice
     from helixplan.errors import InfeasibleError
     from helixplan.plans import Plan
     from helixplan.report.pictures import Picture
@@ -134,6 +135,35 @@ def plan(found: Plan, output_format: Format) -> None:
         from helixplan.report.terminal import plan_view
 
         view(plan_view(found))
+
+
+def advice(found: Advice, output_format: Format) -> None:
+    """A launch, the best in its place, and what to change."""
+    if output_format is Format.JSON:
+        result(found.to_json())
+        return
+    from helixplan.report import advice as words
+
+    heading(words.headline(found), output_format)
+    records(words.facts(found), output_format)
+    result("")
+    table(words.COLUMNS, words.rows(found), 1, output_format)
+    for line in words.verdict(found):
+        paragraph(line, output_format)
+    if found.changes:
+        table(words.CHANGE_COLUMNS, words.change_rows(found), 1, output_format)
+    if found.new_launch is not None and found.changes:
+        result(found.new_launch if output_format is Format.TABLE else f"```\n{found.new_launch}\n```")
+
+
+def paragraph(text: str, output_format: Format) -> None:
+    """Words over as many lines as they need."""
+    if output_format is Format.MARKDOWN:
+        result(f"{text}\n")
+    else:
+        from rich.text import Text
+
+        view(Text(text))
 
 
 def infeasible(error: InfeasibleError, output_format: Format) -> None:

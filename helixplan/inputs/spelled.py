@@ -6,11 +6,13 @@ written where the user wrote it, so that an error names it so.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
 from typing import Any
 
 from helixplan.errors import InputError
-from helixplan.inputs.workload import Request
+from helixplan.inputs.workload import Request, Workload
 from helixplan.units import parse_count, parse_seconds
 
 Spell = Callable[[str], str]
@@ -107,3 +109,17 @@ def _number(text: object, field: str) -> float:
         return float(str(text))
     except ValueError:
         raise InputError(f"{text!r} is not a number", field=field) from None
+
+
+def plan_command(model: str, hardware: str, work: Workload, asked: Request) -> str:
+    """The command line that asks this: what is left out is the default."""
+    words = ["helixplan", "plan", model, hardware]
+    implied = {"floor_scale": 1.0, "objective": replace(asked, objective=None).goal}
+    for field in (*fields(work), *fields(asked)):
+        name, source = field.name, work if hasattr(work, field.name) else asked
+        value, option = getattr(source, name), OPTION_OF.get(name, name)
+        if name == "pins":
+            words += [word for pin, size in value.items() for word in (as_flag("pin"), f"{pin}={size}")]
+        elif option in {"context", *DEFAULTS} and value not in (None, field.default, implied.get(name)):
+            words += [as_flag(option), str(value)]
+    return shlex.join(words)
