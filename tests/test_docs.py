@@ -119,9 +119,10 @@ def _keys(schema: dict[str, object]) -> set[str]:
     return {key for model in models for key in model.get("properties", {})}
 
 
-@pytest.mark.parametrize(
-    "described", [Plan, Explanation, ProfileFile, ConfigFile, Frontier, Comparisons, SuiteFile, Result, Advice]
-)
+DOCUMENTS = [Plan, Explanation, ProfileFile, ConfigFile, Frontier, Comparisons, SuiteFile, Result, Advice]
+
+
+@pytest.mark.parametrize("described", DOCUMENTS)
 def test_every_key_of_every_file_format_is_documented(described: type[Plan]) -> None:
     only_inside = {"value", "change", "cost"}
     for key in _keys(described.model_json_schema()) - only_inside:

@@ -19,7 +19,7 @@ def _data_folder(kind: str) -> Path:
 
 
 def _bundled(kind: str, suffix: str) -> dict[str, Path]:
-    return {path.stem: path for path in sorted(_data_folder(kind).glob(f"*{suffix}"))}
+    return {path.stem: path for path in sorted(_data_folder(kind).glob(f"*{suffix}"), key=lambda path: path.stem)}
 
 
 def bundled_models() -> dict[str, Path]:
