@@ -8,9 +8,10 @@ from typing import Literal
 from pydantic import ConfigDict
 
 from helixplan.api import check_layouts
-from helixplan.assembly import evaluate, make_plan, plan_hardware, plan_workload, warnings_of
+from helixplan.assembly import make_plan, plan_hardware, plan_workload, warnings_of
 from helixplan.cost.case import Case
 from helixplan.engines import ENGINES, posed
+from helixplan.evaluation import evaluate
 from helixplan.export.files import ASK_FOR_MODEL, express, grid, launch_text, on_engine, served
 from helixplan.export.memory import utilization_of
 from helixplan.export.spelling import Launch, Settings, Spelling

@@ -9,12 +9,13 @@ from typing import TypedDict, Unpack
 
 import numpy as np
 
-from helixplan.assembly import evaluate, make_plan, relaxation
+from helixplan.assembly import make_plan, relaxation
 from helixplan.cost.case import Case
 from helixplan.cost.score import Scores, score_case
 from helixplan.curves import Comparison, Comparisons, Frontier, Point
 from helixplan.engines import engine_of, posed
 from helixplan.errors import Conflict, InfeasibleError, InputError
+from helixplan.evaluation import evaluate
 from helixplan.explaining.whole import explain_best
 from helixplan.explanation import Explanation
 from helixplan.inputs.hardware import Hardware, load_hardware

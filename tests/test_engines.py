@@ -13,11 +13,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import helixplan as hp
-from helixplan.assembly import evaluate, make_plan
+from helixplan.assembly import make_plan
 from helixplan.cost.case import EXCHANGE_WAYS, PAPER, Case, pose
 from helixplan.engines import ENGINES, free, posed
 from helixplan.engines.engine import broken
 from helixplan.engines.limits import limits_of
+from helixplan.evaluation import evaluate
 from helixplan.evidence.emulation import mathematics
 from helixplan.evidence.verify import Verification, verify
 from helixplan.inputs.workload import Request, Workload
@@ -355,7 +356,9 @@ def test_layouts_that_an_engine_may_not_run_yet_are_warned_of(gb200: hp.Hardware
 
     assert warned("vllm", "gpt-oss-120b", hp.Layout(2, 8, 16, 1))
     assert not warned("vllm", "gpt-oss-120b", hp.Layout(1, 8, 8, 1))
-    assert not warned("vllm", "llama-3.1-405b", hp.Layout(2, 8, 16, 1))
+    assert not warned("vllm", "deepseek-r1", hp.Layout(8, 1, 8, 1))
+    assert warned("vllm", "llama-3.1-405b", hp.Layout(2, 8, 16, 1))
+    assert warned("sglang", "llama-3.1-405b", hp.Layout(2, 8, 16, 1))
     assert warned("trtllm", "llama-3.1-405b", hp.Layout(2, 8, 16, 1))
     assert not warned("trtllm", "deepseek-r1", hp.Layout(8, 1, 8, 1))
 

@@ -33,7 +33,7 @@ def appendix_a() -> Case:
 
 
 def phase(case: Case, layout: hp.Layout, name: str, attribute: str = "seconds") -> float:
-    from helixplan.assembly import evaluate
+    from helixplan.evaluation import evaluate
 
     return sum(getattr(p, attribute) for p in evaluate(case, layout, 8).cost.phases if p.name == name)
 

@@ -79,6 +79,8 @@ ORDER = [
     "plans",
     "curves",
     "explanation",
+    "evaluation",
+    "holdings",
     "assembly",
     "tracing",
     "replay",

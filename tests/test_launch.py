@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 import helixplan as hp
 from helixplan.advice import Advice, advise, pose_launch
-from helixplan.assembly import evaluate
 from helixplan.cost.case import ALL_TO_ALL, GATHERED_ALL_TO_ALL, GATHERED_REDUCE_SCATTER
+from helixplan.evaluation import evaluate
 from helixplan.export.files import grid
 from helixplan.export.launch import read_launch
 from helixplan.export.spelling import Launch

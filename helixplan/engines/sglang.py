@@ -29,7 +29,7 @@ SGLANG = Engine(
     cautions=(
         Caution(
             shares_grouped_queries,
-            "SGLang documents query replication (--dcp-replicate-q-proj) for MLA: with grouped heads see that your version has it",
+            "SGLang documents query replication (--dcp-replicate-q-proj) for MLA: see that your version has it for grouped heads",
         ),
     ),
 )

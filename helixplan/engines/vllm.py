@@ -37,7 +37,7 @@ VLLM = Engine(
     cautions=(
         Caution(
             shares_grouped_queries,
-            "vLLM documents query replication (--dcp-q-replicate) for MLA: with grouped heads see that your version has it",
+            "vLLM documents query replication (--dcp-q-replicate) for MLA: see that your version has it for grouped heads",
         ),
         Caution(
             _splits_beside_windows,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from helixplan.assembly import evaluate
 from helixplan.cost.case import Case
+from helixplan.evaluation import evaluate
 from helixplan.evidence import coverage
 from helixplan.evidence.emulation import mathematics
 from helixplan.evidence.emulation.attention import Merge

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from helixplan.assembly import Evaluated, evaluate, layout_found
+from helixplan.assembly import layout_found
 from helixplan.cost.case import Case
+from helixplan.evaluation import Evaluated, evaluate
 from helixplan.explanation import Figures, Loss
 from helixplan.inputs.workload import Request
 from helixplan.layout import Layout

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from helixplan.assembly import evaluate, plan_hardware, plan_workload
+from helixplan.assembly import plan_hardware, plan_workload
 from helixplan.cost.case import Case
+from helixplan.evaluation import evaluate
 from helixplan.explaining.contexts import Contexts, context_range, crossovers
 from helixplan.explaining.figures import Answer, loss_unit, named
 from helixplan.explaining.limits import limits

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from helixplan.assembly import evaluate
 from helixplan.cost.case import Case as Posed
+from helixplan.evaluation import evaluate
 from helixplan.inputs.workload import Request
 from helixplan.plans import Plan
 from helixplan.regress.metrics import NOISE, Change, changes, metrics_of

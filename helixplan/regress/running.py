@@ -14,10 +14,11 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from functools import lru_cache
 
-from helixplan.assembly import evaluate, plan_layout
+from helixplan.assembly import plan_layout
 from helixplan.cost.case import Case as Posed
 from helixplan.engines import posed as posed_for_its_engine
 from helixplan.errors import InputError
+from helixplan.evaluation import evaluate
 from helixplan.inputs.hardware import Hardware, load_hardware
 from helixplan.inputs.huggingface import load_model
 from helixplan.inputs.model import Model

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from helixplan.assembly import evaluate
+from helixplan.evaluation import evaluate
 from helixplan.evidence.emulation.experts import BETWEEN, COMBINE, Tokens
 from helixplan.evidence.emulation.ledger import FLOPS, HBM, STORED, WIRE
 from helixplan.evidence.emulation.run import Emulation
