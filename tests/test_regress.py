@@ -85,7 +85,7 @@ def test_a_memory_rule_that_was_tightened_is_named(
     (place / "suite.toml").write_text(SUITE.replace('ttl = "20ms"', 'objective = "users"'))
     assert check("--update")[0] == 0
     limit = memory.memory_limit
-    for module in ("assembly", "cost.score", "search.optimum", "search.gaps", "search.infeasible"):
+    for module in ("evaluation", "cost.score", "search.optimum", "search.gaps", "search.infeasible"):
         monkeypatch.setattr(f"helixplan.{module}.memory_limit", lambda case: share * limit(case))
     code, _, err = check("--fail-on", "users:0%")
     assert code == 1

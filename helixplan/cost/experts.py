@@ -8,10 +8,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from helixplan.numeric import Amount, Floats, ceil_div, distinct
+from helixplan.numeric import Amount, Floats, Ints, distinct
 
-MANY, LARGEST_TABLE = 64, 500_000
-"""A table of every load pays where so many are asked for, and may hold so many terms."""
+LONGEST_TABLE = 100_000
+"""What was worked out is kept where no more numbers of tokens tell models apart."""
 
 
 @lru_cache(maxsize=8192)
@@ -58,12 +58,24 @@ def active_experts(experts: int, per_token: int, ep: Amount, tokens: Amount) -> 
     for place, p in enumerate(few.astype(int).tolist()):
         rows = np.flatnonzero(index == place) if len(few) > 1 else slice(None)
         mine = tokens[rows]
-        if mine.size > MANY and _saturation(experts, per_token) * ceil_div(experts, p) < LARGEST_TABLE:
-            result[rows] = _table(experts, per_token, p)[mine.astype(np.int64)]
+        if _saturation(experts, per_token) < LONGEST_TABLE:
+            result[rows] = _looked_up(experts, per_token, p, mine.astype(np.int64))
         else:
             counts, back = distinct(mine)
             result[rows] = _active_on(experts, per_token, p, counts)[back]
     return result
+
+
+def _looked_up(experts: int, per_token: int, ep: int, tokens: Ints) -> Floats:
+    """A for one EP width, worked out once for every number of tokens that is ever asked for."""
+    known = _known(experts, per_token, ep)
+    values = known[tokens]
+    lacking = np.isnan(values)
+    if lacking.any():
+        counts, _ = distinct(tokens[lacking])
+        known[counts.astype(np.int64)] = _active_on(experts, per_token, ep, counts)
+        values = known[tokens]
+    return values
 
 
 @lru_cache(maxsize=1024)
@@ -73,9 +85,9 @@ def _saturation(experts: int, per_token: int) -> float:
 
 
 @lru_cache(maxsize=1024)
-def _table(experts: int, per_token: int, ep: int) -> Floats:
-    """A for every number of tokens up to where it no longer changes."""
-    return _active_on(experts, per_token, ep, np.arange(_saturation(experts, per_token) + 1))
+def _known(experts: int, per_token: int, ep: int) -> Floats:
+    """Of every number of tokens up to where A no longer changes what is known of it: filled in place, NaN at first."""
+    return np.full(int(_saturation(experts, per_token)) + 1, np.nan)
 
 
 def _active_on(experts: int, per_token: int, ep: int, tokens: Floats) -> Floats:
