@@ -56,8 +56,10 @@ def view(renderable: RenderableType) -> None:
     result("\n".join(line.rstrip() for line in buffer.getvalue().splitlines()))
 
 
-def table(names: Sequence[str], rows: Sequence[Sequence[str]], left: int, output_format: Format) -> None:
-    """Rows of cells as a table of the terminal or of markdown; the first ``left`` columns hold words."""
+def table(
+    names: Sequence[str], rows: Sequence[Sequence[str]], left: int, output_format: Format, *, breaking: bool = False
+) -> None:
+    """Rows of cells as a table of the terminal or of markdown; ``left`` and ``breaking`` as ``terminal.columns`` has them."""
     if output_format is Format.MARKDOWN:
         from helixplan.report.markdown import table as markdown_table
 
@@ -65,7 +67,7 @@ def table(names: Sequence[str], rows: Sequence[Sequence[str]], left: int, output
     else:
         from helixplan.report.terminal import columns
 
-        view(columns(names, rows, left=left))
+        view(columns(names, rows, left=left, breaking=breaking))
 
 
 def bars(names: Sequence[str], rows: Sequence[Sequence[str]], output_format: Format) -> None:

@@ -48,6 +48,6 @@ def _print(found: Verification, plan: Plan, output_format: options.Format) -> No
     if found.counted:
         show.result("")
         rows = [verification.count_row(one) for one in found.counted]
-        show.table(verification.COUNT_COLUMNS, rows, 2, output_format)
+        show.table(verification.COUNT_COLUMNS, rows, 2, output_format, breaking=True)
     if found.expected:
-        show.table(verification.EXPECTED_COLUMNS, verification.expected_rows(found), 1, output_format)
+        show.table(verification.EXPECTED_COLUMNS, verification.expected_rows(found), 1, output_format, breaking=True)

@@ -54,11 +54,14 @@ def pairs(lines: Iterable[tuple[str, str]]) -> Table:
     return table
 
 
-def columns(names: Sequence[str], rows: Iterable[Sequence[str]], left: int = 0) -> Table:
-    """A table of figures; the first ``left`` columns hold words, the very first names that are never broken."""
+def columns(names: Sequence[str], rows: Iterable[Sequence[str]], left: int = 0, *, breaking: bool = False) -> Table:
+    """A table of figures; the first ``left`` columns hold words, the very first names that are never broken.
+
+    ``breaking``: long names break at their spaces instead, and nothing else does.
+    """
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for index, name in enumerate(names):
-        table.add_column(name, justify="left" if index < left else "right", overflow="fold", no_wrap=index < min(left, 1))
+        table.add_column(name, justify="left" if index < left else "right", overflow="fold", no_wrap=(index > 0) if breaking else index < min(left, 1))
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     return table
