@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from helixplan.evidence.emulation import mathematics, recurrent
 from helixplan.evidence.verify import verify
 from helixplan.inputs.model import LatentAttention, MoE, RecurrentAttention
 from helixplan.inputs.workload import Workload
-from tests.conftest import deepseek_config, delta_config, kimi_config, llama_config, mamba_config
+from tests.conftest import Main, deepseek_config, delta_config, kimi_config, llama_config, mamba_config
 
 GB200 = "gb200-nvl72"
 
@@ -311,6 +313,17 @@ def test_an_index_that_kvp_shortened_would_be_charged_too_little() -> None:
     plan = hp.estimate(model, GB200, hp.Layout(4, 1, 4, 1), context_tokens=3000, batch=4)
     said = verify(plan, pose(other, hp.load_hardware(GB200), Workload(3000))).failures
     assert any("attention.index" in one for one in said)
+
+
+def test_verify_breaks_no_figure_where_names_are_long(tmp_path: Path, main: Main) -> None:
+    (tmp_path / "mine.json").write_text(json.dumps(SMALL["kimi"]))
+    mine, plan = str(tmp_path / "mine.json"), str(tmp_path / "plan.json")
+    assert main("plan", mine, GB200, "--context", "9k", "--gpus", "8", "--output", plan)[0] == 0
+    code, out, _ = main("verify", plan, "--model", mine)
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    rows = [line for line in out.splitlines() if line.endswith("=")]
+    assert {line.split()[-4] for line in rows if "memory" not in line} == {"wire_bytes", "hbm_bytes", "stored_bytes", "flops"}
 
 
 def test_a_new_kind_of_layer_leaves_other_models_hashes_alone() -> None:

@@ -61,7 +61,12 @@ def columns(names: Sequence[str], rows: Iterable[Sequence[str]], left: int = 0, 
     """
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for index, name in enumerate(names):
-        table.add_column(name, justify="left" if index < left else "right", overflow="fold", no_wrap=(index > 0) if breaking else index < min(left, 1))
+        table.add_column(
+            name,
+            justify="left" if index < left else "right",
+            overflow="fold",
+            no_wrap=(index > 0) if breaking else index < min(left, 1),
+        )
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     return table
