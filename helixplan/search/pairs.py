@@ -2,7 +2,7 @@
 
 What can be measured (TTL, batch, context) is small where it lies at most halfway, in ratio, to what works along that axis
 alone; along an axis on which nothing works alone, anything is. What cannot be measured (a dropped pin, a narrower dtype,
-twice the GPUs, more of the memory; any family, where nothing works alone) comes in only where it does not work alone. Each
+more GPUs, more of the memory; any family, where nothing works alone) comes in only where it does not work alone. Each
 pair is planned anew.
 """
 
@@ -15,7 +15,8 @@ from itertools import chain, islice
 
 from helixplan.cost.case import Case
 from helixplan.inputs.workload import MAX_GPUS, Request
-from helixplan.search.optimum import feasible
+from helixplan.search.infeasible import wider_sizes
+from helixplan.search.optimum import feasible, feasible_sizes
 from helixplan.search.relief import (
     MOST_MEMORY,
     Change,
@@ -100,11 +101,19 @@ def _unmeasured(case: Case, request: Request) -> Iterator[Change]:
     yield from narrower(case, request)
     if int(case.workload.memory_utilization * 1000) < MOST_MEMORY:
         yield Change("memory-utilization", f"--memory-utilization {MOST_MEMORY / 1000:g}", using(case, MOST_MEMORY), request)
-    wires, twice = case.hardware.interconnect, 2 * max(replica_sizes(case, request))
-    if twice <= (MAX_GPUS if wires.scale_out_bytes_per_s is not None else wires.domain_gpus):
-        yield on_gpus(case, request, twice)
+    yield from (on_gpus(case, request, gpus) for gpus in _more_gpus(case, request))
     yield from without_engine(case, request)
     yield from any_family(case, request)
+
+
+def _more_gpus(case: Case, request: Request) -> list[int]:
+    """Twice the GPUs, and as many as it takes where time is no matter."""
+    wires, most = case.hardware.interconnect, max(replica_sizes(case, request))
+    more = {2 * most} if 2 * most <= (MAX_GPUS if wires.scale_out_bytes_per_s is not None else wires.domain_gpus) else set()
+    if request.ttl_s is not None:
+        wider = [size for size in wider_sizes(case, request) if size > most]
+        more |= {*feasible_sizes(case, replace(request, ttl_s=None), wider)[:1]}
+    return sorted(more)
 
 
 def _seconds(first: Change, half: dict[str, Change]) -> Iterator[Change]:
