@@ -123,8 +123,10 @@ def advise(case: Case, launch: Launch, request: Request) -> Advice:
     """
     ran = _as_run(case, launch)
     largest = _largest_batch(ran, launch, request.ttl_s)
-    batch = request.batch or launch.batch or largest or launch.layout.dp
-    told = "--batch" if request.batch else "the launch" if launch.batch else "the largest that fits"
+    # A launch's limit is what it admits, not what it runs: no more than fit.
+    limited = launch.batch is not None and launch.batch <= (largest or launch.batch)
+    batch = request.batch or min(launch.batch or MAX_BATCH, largest or launch.layout.dp)
+    told = "--batch" if request.batch else "the launch" if limited else "the largest that fits"
     running = make_plan(ran, launch.layout, batch, None)
     asked = best_request(batch, launch, request.family)
     plans = {engine: _best(on_engine(case, engine), asked) for engine in (launch.engine, None)}

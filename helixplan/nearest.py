@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from helixplan.api import plan_case
 from helixplan.cost.case import Case
 from helixplan.errors import InfeasibleError, InputError, NotExpressibleError
@@ -36,24 +38,35 @@ def export(plan: Plan, case: Case, engine: str, backend: str | None = None, gpus
 
 
 def nearest_plan(plan: Plan, case: Case, engine: str) -> Plan | None:
-    """The best plan for the same request that an engine can run: of an estimate, for its GPUs and batch. None: there is none."""
-    request = request_of(plan) or Request(batch=plan.layout.batch, gpus=plan.layout.gpus)
+    """The best plan for the same request that an engine can run: of an estimate, for its GPUs and batch. None: there is none.
+
+    Pins are dropped where nothing keeps them.
+    """
     there = on_engine(case, engine)
-    try:
-        found = plan_case(there, request)
-        express(found, there, engine)
-    except (InfeasibleError, NotExpressibleError):
-        return None
-    return found
+    for request in _requests(plan):
+        try:
+            found = plan_case(there, request)
+            express(found, there, engine)
+        except (InfeasibleError, NotExpressibleError):
+            continue
+        return found
+    return None
+
+
+def _requests(plan: Plan) -> list[Request]:
+    """What the nearest plan has to keep: the plan's own request; where nothing keeps it, the same without its pins."""
+    asked = request_of(plan) or Request(batch=plan.layout.batch, gpus=plan.layout.gpus)
+    return [asked, replace(asked, pins={})] if asked.pins else [asked]
 
 
 def _advice(plan: Plan, case: Case, engines: list[str]) -> str | None:
     """The nearest plan of the first engine that has one, and the command that makes it."""
-    request = request_of(plan) or Request(batch=plan.layout.batch, gpus=plan.layout.gpus)
     for engine in engines:
         found = nearest_plan(plan, case, engine)
         if found is not None:
             layout, work = found.layout, on_engine(case, engine).workload
+            request = request_of(found)
+            assert request is not None
             command = plan_command(plan.model.name, plan.hardware.name, work, request)
             return (
                 f"the nearest plan that {SPELLINGS[engine].title} can: {layout.gpus} GPUs, {layout.layout}, "

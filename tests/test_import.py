@@ -159,6 +159,18 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         llama_config(architectures=["BambaForCausalLM"]),
         "architectures: 'BambaForCausalLM' is not an archi",
     ),
+    "an unknown family of other keys": (
+        {"architectures": ["GPT2LMHeadModel"], "n_embd": 768},
+        "architectures: 'GPT2LMHeadModel'",
+    ),
+    "compressed tokens": (
+        deepseek_config(architectures=["DeepseekV4ForCausalLM"], compress_ratios=[0, 4, 128], index_topk=512),
+        "compress_ratios says attention over compressed tokens",
+    ),
+    "KV heads that other readers fill in": (
+        llama_config(architectures=["Qwen3ForCausalLM"], num_key_value_heads=None),
+        "num_key_value_heads: is missing, and Qwen3ForCausalLM needs it",
+    ),
     "8-bit integers": (
         llama_config(quantization_config={"config_groups": group(8, "int", None)}),
         "quantization_config.config_groups.group_0.weights: got 8-bit int in groups of None",

@@ -135,6 +135,8 @@ REFUSED = {
     "vllm serve m -tp -8": "-tp: got -8, but",
     "vllm serve m -tp 1.5": "-tp: got '1.5', but",
     "vllm serve m -tp 8 -dcp 3": "-dcp: got 3, which does not divide --tensor-parallel-size 8",
+    "vllm serve m -tp8": "'-tp8': vLLM takes -tp with a space after it",
+    "vllm serve m -tp 8 --helix-mode": "'--helix-mode': vLLM has no such option (any more)",
     "vllm serve m -tp 4096 -dp 4096 -pp 4096": "the launch's GPUs: got 68719476736, but it must be a whole number",
     "vllm serve m -tp": "-tp: needs a value",
     "vllm serve m -tp 8 --tensor-parallel-size 4": "--tensor-parallel-size: is 4, but -tp said 8 before",

@@ -173,6 +173,21 @@ def crossovers(contexts: Contexts) -> tuple[int, int, list[Crossover]]:
     return marks[0], marks[-1], [one for one in found if one is not None]
 
 
+def with_edges(contexts: Contexts, held: ContextRange, found: list[Crossover]) -> list[Crossover]:
+    """The same with the changes of KVP at the edges of the plan's range, in order."""
+    distinct = {one.below_tokens: one for one in (*found, _at_edge(contexts, held.low), _at_edge(contexts, held.high)) if one}
+    return [distinct[tokens] for tokens in sorted(distinct)]
+
+
+def _at_edge(contexts: Contexts, edge: Edge) -> Crossover | None:
+    """The change of KVP at an edge of the plan's range; None where KVP stays, or nothing lies beyond."""
+    inside = _layout_at(contexts, edge.tokens)
+    if edge.beyond_tokens is None or edge.beyond is None or inside is None or inside.kvp == edge.beyond.kvp:
+        return None
+    (below, before), (above, after) = sorted(((edge.tokens, inside), (edge.beyond_tokens, edge.beyond)), key=lambda one: one[0])
+    return Crossover(below_tokens=below, above_tokens=above, below=before, above=after)
+
+
 def _crossing(contexts: Contexts, below: int, above: int) -> Crossover | None:
     """A change of KVP between two contexts whose best layouts differ in it; None where they do not, or one has none."""
     first, last = contexts.winner(below), contexts.winner(above)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from helixplan.assembly import plan_hardware, plan_workload
 from helixplan.cost.case import Case
 from helixplan.evaluation import evaluate
-from helixplan.explaining.contexts import Contexts, context_range, crossovers
+from helixplan.explaining.contexts import Contexts, context_range, crossovers, with_edges
 from helixplan.explaining.figures import Answer, loss_unit, named
 from helixplan.explaining.limits import limits
 from helixplan.explaining.sensitivity import elasticities, investments
@@ -25,6 +25,7 @@ def explain_best(case: Case, request: Request, best: Best) -> Explanation:
     near = [step.found.layout.layout for step in stepped if step.found is not None]
     contexts = Contexts(plan, best, near)
     lowest, highest, changes = crossovers(contexts)
+    held_over = context_range(contexts)
     phases, held = _phases(plan), limits(plan)
     memory_binds = any(one.binds for one in held if one.rule == MEMORY)
     return Explanation(
@@ -47,8 +48,8 @@ def explain_best(case: Case, request: Request, best: Best) -> Explanation:
         runners_up=[_runner_up(plan, Answer(case, request, layout, batch)) for layout, batch in best.alternatives],
         elasticities=elasticities(plan),
         investments=investments(plan, memory_binds),
-        contexts=context_range(contexts),
-        crossovers=changes,
+        contexts=held_over,
+        crossovers=with_edges(contexts, held_over, changes),
         crossovers_from=lowest,
         crossovers_to=highest,
     )

@@ -10,7 +10,7 @@ from helixplan.assembly import make_plan
 from helixplan.cost.case import PAPER, Case
 from helixplan.engines import ENGINES
 from helixplan.engines.engine import broken
-from helixplan.errors import NotExpressibleError
+from helixplan.errors import InputError, NotExpressibleError
 from helixplan.export import dynamo
 from helixplan.export.spelling import Settings, Spelling, as_words
 from helixplan.export.spellings import SPELLINGS
@@ -24,6 +24,14 @@ from helixplan.units import format_context, format_seconds
 REPOSITORY = re.compile(r"https://huggingface\.co/([\w.-]+/[\w.-]+)(?:/.*)?")
 ASK_FOR_MODEL = "MODEL"
 """What stands for a model nobody told the name of: the user sets it."""
+
+
+SEVERAL_NODES = {
+    "trtllm": "start it on all of them together, as by srun or mpirun with trtllm-llmapi-launch",
+    "vllm": "start it on each, with --data-parallel-start-rank, --data-parallel-size-local and --data-parallel-address",
+    "sglang": "start it on each with --nnodes, --node-rank and --dist-init-addr",
+}
+"""What is needed where one machine does not hold all GPUs (the engines' own pages on several nodes)."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,8 @@ def dynamo_files(plan: Plan, case: Case, engine: str | None, a_node: int | None)
     found = _on_first(plan, case, engine or (case.workload.engine if case.workload.engine in SPELLINGS else None))
     layout, model = plan.layout, served(plan, case)
     nodes = a_node or dynamo.node_gpus(case.hardware.interconnect.domain_gpus)
+    if a_node is not None and layout.gpus > a_node and layout.gpus % a_node:
+        raise InputError(f"got {a_node}, which does not divide the plan's {layout.gpus} GPUs", field="--gpus-per-node")
     data = dynamo.deployment(
         found.spelling, found.settings, plan.model.name, model or ASK_FOR_MODEL, layout.gpus, layout.kvp, nodes
     )
@@ -142,6 +152,9 @@ def _notes(plan: Plan, found: Exported) -> list[str]:
         said.append(f"SGLang deals tokens to KVP ranks one by one, where the plan has blocks of {layout.kv_block_tokens}")
     if engine == "trtllm" and layout.kvp > 1:
         said.append("Helix runs in the generation server of a disaggregated deployment; its context servers are yours to add")
+    nodes = layout.gpus / dynamo.node_gpus(found.case.hardware.interconnect.domain_gpus)
+    if nodes > 1:
+        said.append(f"{layout.gpus} GPUs are {nodes:g} nodes: {SEVERAL_NODES[engine]}")
     if layout.batch % layout.dp:
         said.append(
             f"each of {layout.dp} groups admits as many requests as the fullest: the limit is above the plan's {layout.batch}"

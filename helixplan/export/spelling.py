@@ -102,6 +102,8 @@ class Spelling:
     """Whether a file of settings overrides the command line, or the other way round."""
     let_be: frozenset[str] = frozenset()
     """Real settings that look like others here."""
+    gone: frozenset[str] = frozenset()
+    """Settings that people write and the engine does not have."""
     dashes: str = "--"
 
     def say(self, name: str) -> str:
@@ -127,11 +129,20 @@ class Spelling:
             raise InputError(f"{self.title} has no such option (did you mean {_full(exact[0], given)}?)", field=shown(given))
         if name in self.let_be:
             return None
+        if name in self.gone:
+            raise InputError(f"{self.title} has no such option (any more)", field=shown(given))
+        glued = next((short for short in self._shorts() if given.startswith(short)), None) if given[:2] != "--" else None
+        if glued is not None:
+            raise InputError(f"{self.title} takes {glued} with a space after it", field=shown(given))
         near = difflib.get_close_matches(name, [known for known, _ in self.spelled() if len(known) > 3], n=1, cutoff=NEAR)
         if near:
             found = next(flag for known, flag in self.spelled() if known == near[0])
             raise InputError(f"{self.title} has no such option (did you mean {_full(found, given)}?)", field=shown(given))
         return None
+
+    def _shorts(self) -> list[str]:
+        """Options of one dash, the longest first."""
+        return sorted((name for flag in self.flags for name in flag.also if name[:1] == "-" and name[:2] != "--"), key=len)[::-1]
 
     def kv_read(self, name: str) -> str:
         """The KV dtype that the engine's name stands for."""
@@ -280,6 +291,8 @@ def read_keys(spelling: Spelling, keys: Mapping[str, object]) -> Reader:
     reader = Reader(spelling)
     for name, value in keys.items():
         flag = spelling.find(name)
+        if flag is None and any(known.name.startswith(f"{name}.") for known in spelling.flags):
+            raise InputError(f"got {shown(value)}, but it holds settings of its own", field=name)
         if flag is None:
             reader.ignored.append(name)
         elif value is not None:

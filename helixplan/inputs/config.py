@@ -114,6 +114,10 @@ class ConfigFile(BaseModel):
     source: dict[str, Any] | str | None = None
 
 
+HEADS_UNLESS_SAID = ("LlamaForCausalLM", "GemmaForCausalLM")
+"""Architectures whose files may leave out the KV heads: they are then as many as the query heads."""
+
+
 class Reader:
     """The questions each architecture asks of a config."""
 
@@ -140,6 +144,8 @@ class Reader:
 
     def heads(self, window: int | None = None) -> GroupedQueryAttention:
         config = self.config
+        if config.architectures[0] not in HEADS_UNLESS_SAID:
+            self.stated("num_key_value_heads")
         query, kv = config.num_attention_heads, config.num_key_value_heads or config.num_attention_heads
         if query % kv:
             raise self.wrong("num_key_value_heads", f"got {kv}, but it must divide num_attention_heads ({query})")

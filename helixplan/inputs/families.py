@@ -321,6 +321,7 @@ class Architecture:
 
 
 DECISIVE = {
+    "compress_ratios": "attention over compressed tokens",
     "linear_num_value_heads": "layers of linear attention (Gated DeltaNet)",
     "linear_attn_config": "layers of linear attention (Kimi Delta Attention)",
     "attn_type_list": "layers of linear attention (lightning attention)",
@@ -329,23 +330,25 @@ DECISIVE = {
     "index_topk": "sparse attention, whose indexer picks the tokens that are read",
     "moe_latent_size": "experts that see tokens of another width",
     "routed_expert_hidden_size": "experts that see tokens of another width",
-    "compress_ratios": "attention over compressed tokens",
 }
 """Keys of layers that change what is read and held: to pass over one in an architecture that is not known to have it would be to
-guess. The last is priced for none."""
+guess. The first is priced for none."""
 MAMBA_KEYS = ("hybrid_override_pattern", "ssm_state_size", "moe_latent_size")
 
 ARCHITECTURES = {
     "DeepseekV2ForCausalLM": Architecture(_latent, _deepseek_ffn),
     "DeepseekV3ForCausalLM": Architecture(_latent, _deepseek_ffn),
     "DeepseekV32ForCausalLM": Architecture(_latent, _deepseek_ffn, reads=("index_topk",)),
+    "GemmaForCausalLM": Architecture(_full, _dense, GEMMA_TIES),
     "Gemma2ForCausalLM": Architecture(_pattern_or_types, _dense, GEMMA_TIES | {"sliding_window_pattern": 2}),
     "Gemma3ForCausalLM": Architecture(_pattern_or_types, _dense, GEMMA_TIES | {"sliding_window_pattern": 6}),
     "Gemma3ForConditionalGeneration": Architecture(_pattern_or_types, _dense, GEMMA_3),
+    "Gemma4ForCausalLM": Architecture(_global_and_sliding, _experts_beside_dense, GEMMA_TIES),
     "Gemma4ForConditionalGeneration": Architecture(_global_and_sliding, _experts_beside_dense),
     "Glm4ForCausalLM": Architecture(_full, _dense),
     "Glm4MoeForCausalLM": Architecture(_full, _deepseek_ffn),
     "Glm4MoeLiteForCausalLM": Architecture(_latent, _deepseek_ffn),
+    "Glm4vMoeForConditionalGeneration": Architecture(_full, _deepseek_ffn),
     "GlmMoeDsaForCausalLM": Architecture(_latent, _deepseek_ffn, reads=("index_topk",)),
     "GptOssForCausalLM": Architecture(_alternating, _mixtral_ffn),
     "KimiK25ForConditionalGeneration": Architecture(_latent, _deepseek_ffn),
@@ -364,13 +367,16 @@ ARCHITECTURES = {
     "NemotronHForCausalLM": Architecture(_nemotron_attention, _nemotron_ffn, reads=MAMBA_KEYS),
     "Qwen2ForCausalLM": Architecture(_windowed, _dense),
     "Qwen2MoeForCausalLM": Architecture(_windowed, _qwen_shared_ffn),
+    "Qwen2VLForConditionalGeneration": Architecture(_windowed, _dense),
     "Qwen2_5_VLForConditionalGeneration": Architecture(_windowed, _dense),
     "Qwen3ForCausalLM": Architecture(_windowed, _dense),
     "Qwen3MoeForCausalLM": Architecture(_windowed, _qwen_ffn),
     "Qwen3NextForCausalLM": Architecture(_delta_net, _qwen_shared_ffn, reads=("linear_num_value_heads",)),
     "Qwen3VLForConditionalGeneration": Architecture(_windowed, _dense),
     "Qwen3VLMoeForConditionalGeneration": Architecture(_windowed, _qwen_ffn),
+    "Qwen3_5ForCausalLM": Architecture(_delta_net, _dense, reads=("linear_num_value_heads",)),
     "Qwen3_5ForConditionalGeneration": Architecture(_delta_net, _dense, reads=("linear_num_value_heads",)),
+    "Qwen3_5MoeForCausalLM": Architecture(_delta_net, _qwen_shared_ffn, reads=("linear_num_value_heads",)),
     "Qwen3_5MoeForConditionalGeneration": Architecture(_delta_net, _qwen_shared_ffn, reads=("linear_num_value_heads",)),
 }
 """Every architecture that helixplan reads."""

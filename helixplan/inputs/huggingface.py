@@ -62,16 +62,11 @@ def read_config(data: dict[str, Any], file: str, name: str, stored: Quantization
     data = language_model(data)
     known = ARCHITECTURES.get(_named(data))
     _refuse_unread(data, known, file)
+    if known is None:
+        _refuse_unknown(data, file)
     config = validate(ConfigFile, (dict(known.defaults) if known else {}) | data, file)
     _refuse_misspelt(data, file)
-    if known is None:
-        architecture = config.architectures[0]
-        hint = did_you_mean(architecture, ARCHITECTURES)
-        raise InputError(
-            f"{architecture!r} is not an architecture helixplan can place{hint}; known: {', '.join(ARCHITECTURES)}",
-            file=file,
-            field="architectures",
-        )
+    assert known is not None
     reader = Reader(config, file)
     groups = _group(known.attention(reader), known.ffn(reader))
     return Model(
@@ -94,9 +89,18 @@ def _named(data: dict[str, Any]) -> str:
 def _refuse_unread(data: dict[str, Any], known: Architecture | None, file: str) -> None:
     """Raises InputError about a key of layers that the architecture is not known to have."""
     for key, what in DECISIVE.items():
-        if data.get(key) is not None and (known is None or key not in known.reads):
-            named = _named(data) or "the model"
-            raise InputError(f"{named} with {what} is none that helixplan can price", file=file, field=key)
+        if known is not None and data.get(key) is not None and key not in known.reads:
+            raise InputError(f"{_named(data)} with {what} is none that helixplan can price", file=file, field=key)
+
+
+def _refuse_unknown(data: dict[str, Any], file: str) -> None:
+    """Raises InputError about an architecture that is none of those known, if one is named, and what its layers are."""
+    named = _named(data)
+    if named:
+        kinds = [f"{key} says {what}" for key, what in DECISIVE.items() if data.get(key) is not None]
+        hint = did_you_mean(named, ARCHITECTURES) + (f"; {kinds[0]}" if kinds else "")
+        message = f"{named!r} is not an architecture helixplan can place{hint}; known: {', '.join(ARCHITECTURES)}"
+        raise InputError(message, file=file, field="architectures")
 
 
 ROUTING_KEYS = {"n_group", "topk_group"}

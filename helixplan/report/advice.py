@@ -18,11 +18,17 @@ def headline(found: Advice) -> str:
     return asked + (f", TTL at most {format_seconds(limit)}" if limit is not None else "") + f": what {_title(found)} runs"
 
 
+def _not_one(found: Advice) -> str:
+    """What even one request lacks."""
+    late = found.running.memory.fits and found.running.keeps_ttl is False
+    return "not even one keeps the TTL" if late else "not even one fits"
+
+
 def facts(found: Advice) -> list[tuple[str, str]]:
     """What is run, a line each."""
     ran, memory = found.running, found.running.memory
     fits = "fits" if memory.fits else "does not fit"
-    most = f"at most {format_count(found.largest_batch)} fit" if found.largest_batch else "not even one fits"
+    most = f"at most {format_count(found.largest_batch)} fit" if found.largest_batch else _not_one(found)
     keeps = {None: "", True: "; keeps the TTL", False: "; does not keep the TTL"}[ran.keeps_ttl]
     most += " and keep the TTL" if ran.keeps_ttl is not None and found.largest_batch else ""
     lines = [

@@ -176,12 +176,19 @@ def _invested(one: Investment) -> str:
 def context_lines(told: Explanation) -> list[tuple[str, str]]:
     """How far the layout holds, and where KVP changes."""
     low, high = told.contexts.low, told.contexts.high
-    lines = [("optimal", f"from {low.tokens:,} to {high.tokens:,} tokens of context")]
+    span = f"from {low.tokens:,} to {high.tokens:,} tokens of context"
+    if told.contexts.searched > 1:
+        span += f", at each of the {told.contexts.searched} contexts searched there"
+    if low.tokens == high.tokens:
+        span = f"at {low.tokens:,} tokens of context; close by, on either side, another is"
+    lines = [("optimal", span)]
     lines += [("below", _edge(low)), ("above", _edge(high))]
     lines += [
         ("crossover", f"KVP {one.below.kvp} at {one.below_tokens:,} tokens, KVP {one.above.kvp} at {one.above_tokens:,}")
         for one in told.crossovers
     ]
+    if told.crossovers:
+        lines.append(("", "(those found; whole batches make the best KVP go back and forth between them)"))
     if not told.crossovers:
         lines.append(("crossover", f"none between {told.crossovers_from:,} and {told.crossovers_to:,} tokens"))
     return lines

@@ -35,7 +35,7 @@ def infeasible_view(error: InfeasibleError) -> RenderableType:
     parts: list[RenderableType] = [Text(wording.CLASH)]
     parts += [Padding(Text.assemble((member.rule, "bold"), f": {member.detail}"), (0, 0, 0, 2)) for member in error.conflict]
     if not error.relaxations:
-        return Group(*parts, Text("No change that was tried would help, nor two of them."))
+        return Group(*parts, Text("None of the changes and pairs of changes that were tried would help."))
     parts.append(Text("What would help:"))
     for option in error.relaxations:
         layout, cost = option.layout, option.cost

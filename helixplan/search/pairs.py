@@ -48,7 +48,10 @@ def find_pairs(case: Case, request: Request, members: list[str], singles: list[R
     no_use = _axes(singles) | ({"family"} if singles else set())
     firsts = [change for change in _unmeasured(case, request) if change.axis not in no_use]
     firsts += half.values()
-    small = [(first, second) for first in firsts for second in _seconds(first, half)]
+    firsts += [] if "ttl" in no_use else _timeless(case, request)
+    alone = {change.said for relief in singles for change in relief.changes}
+    firsts = [change for change in firsts if not feasible(change.case, change.request)]
+    small = [(first, second) for first in firsts for second in _seconds(first, half) if second.said not in alone]
     small.sort(key=lambda pair: _length(case, request, pair[1]))
     best = {frozenset(change.axis for change in pair): pair for pair in reversed(small) if _touch(pair, case, request, members)}
     pairs = (planned(*pair) for pair in sorted(best.values(), key=lambda pair: _length(case, request, pair[1])))
@@ -104,6 +107,15 @@ def _unmeasured(case: Case, request: Request) -> Iterator[Change]:
     yield from (on_gpus(case, request, gpus) for gpus in _more_gpus(case, request))
     yield from without_engine(case, request)
     yield from any_family(case, request)
+
+
+def _timeless(case: Case, request: Request) -> Iterator[Change]:
+    """The largest batch and the longest context that would do if time were no matter, the TTL asked for kept."""
+    if request.ttl_s is None:
+        return
+    free = replace(request, ttl_s=None)
+    changes = [*longest_context(case, free), *(most_requests(case, free) if request.batch is not None else ())]
+    yield from (replace(change, request=replace(change.request, ttl_s=request.ttl_s)) for change in changes)
 
 
 def _more_gpus(case: Case, request: Request) -> list[int]:
