@@ -27,7 +27,7 @@ from helixplan.nearest import export, nearest_plan
 from helixplan.plans import Plan
 from helixplan.replay import case_of
 from helixplan.search.optimum import find_optimum
-from tests.conftest import ROOT, Main, Run, changed
+from tests.conftest import ROOT, Main, Run, changed, deepseek_config, llama_config
 from tests.strategies import contexts, models, systems
 
 ENGINES = sorted(SPELLINGS)
@@ -196,7 +196,7 @@ def test_the_routers_block_is_the_engines_times_kvp(r1: hp.Model, gb200: hp.Hard
         assert data["apiVersion"] == "nvidia.com/v1beta1"
 
 
-@pytest.mark.parametrize(("a_node", "nodes", "each"), [(None, 16, "4"), (8, 8, "8"), (64, None, "64"), (48, 4, "16")])
+@pytest.mark.parametrize(("a_node", "nodes", "each"), [(None, 16, "4"), (8, 8, "8"), (64, None, "64"), (32, 2, "32")])
 def test_a_deployment_asks_for_the_plans_gpus_once(
     a_node: int | None, nodes: int | None, each: str, r1: hp.Model, gb200: hp.Hardware, r1_plan: Plan
 ) -> None:
@@ -205,6 +205,35 @@ def test_a_deployment_asks_for_the_plans_gpus_once(
     assert worker["podTemplate"]["spec"]["containers"][0]["resources"]["limits"] == {"nvidia.com/gpu": each}
     assert worker.get("multinode") == (None if nodes is None else {"nodeCount": nodes})
     assert gpus_of(data) == 64
+
+
+@pytest.mark.parametrize(
+    ("engine", "layout", "said"),
+    [
+        ("vllm", hp.Layout(1, 4, 1, 8, dp=2), ["8 GPUs are 2 nodes of 4", "--data-parallel-start-rank"]),
+        ("vllm", hp.Layout(2, 8, 16, 1), ["16 GPUs are 4 nodes of 4", "--nnodes, --node-rank and --master-addr"]),
+        ("sglang", hp.Layout(1, 6, 1, 6), ["6 GPUs are 2 nodes of 4", "--dist-init-addr"]),
+        ("trtllm", hp.Layout(1, 8, 8, 1), ["trtllm-llmapi-launch"]),
+        ("vllm", hp.Layout(1, 4, 1, 4), []),
+        ("dynamo", hp.Layout(1, 8, 8, 1), []),
+    ],
+)
+def test_files_launched_by_hand_say_how_over_several_nodes(
+    engine: str, layout: hp.Layout, said: list[str], gb200: hp.Hardware
+) -> None:
+    model = hp.load_model(deepseek_config(num_attention_heads=24, n_routed_experts=24))
+    if layout.kvp > 1:
+        model = hp.load_model(llama_config(num_attention_heads=16, num_key_value_heads=8))
+    plan = hp.estimate(model, gb200, layout, context_tokens=10_000, batch=8)
+    text = "".join(export(plan, case_of(plan, model, gb200), engine).values())
+    assert (" nodes of " in text) == bool(said)
+    for part in said:
+        assert part in text
+
+
+def test_nodes_that_the_plan_does_not_fill_are_refused(r1: hp.Model, gb200: hp.Hardware, r1_plan: Plan) -> None:
+    with pytest.raises(hp.InputError, match="--gpus-per-node: got 48, which does not divide the plan's 64 GPUs"):
+        export(r1_plan, case_of(r1_plan, r1, gb200), "dynamo", None, 48)
 
 
 @pytest.fixture(scope="module")

@@ -293,7 +293,7 @@ def test_the_batch_is_asked_for_or_the_launchs_or_the_largest_that_fits(r1: hp.M
 
 
 def test_a_launch_that_does_not_fit_is_scored_and_said_not_to(main: Main) -> None:
-    arguments = ("plan", "deepseek-r1", "gb200-nvl72", "--context", "1M", "--from-launch", "vllm serve m -tp 8 --max-num-seqs 64")
+    arguments = ("plan", "deepseek-r1", "gb200-nvl72", "--context", "1M", "--batch", "64", "--from-launch", "vllm serve m -tp 8")
     code, out, _ = main(*arguments, "--format", "markdown")
     assert code == 0
     assert "does not fit" in out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import dataclass, replace
+from math import ceil
 
 from helixplan.assembly import make_plan
 from helixplan.cost.case import PAPER, Case
@@ -28,10 +29,12 @@ ASK_FOR_MODEL = "MODEL"
 
 SEVERAL_NODES = {
     "trtllm": "start it on all of them together, as by srun or mpirun with trtllm-llmapi-launch",
-    "vllm": "start it on each, with --data-parallel-start-rank, --data-parallel-size-local and --data-parallel-address",
+    "vllm": "start it on each with --nnodes, --node-rank and --master-addr, and --headless on all but the first",
     "sglang": "start it on each with --nnodes, --node-rank and --dist-init-addr",
 }
 """What is needed where one machine does not hold all GPUs (the engines' own pages on several nodes)."""
+VLLM_RANKS_APART = "start it on each with --data-parallel-start-rank, --data-parallel-size-local and --data-parallel-address"
+"""Where every data parallel rank has a node's GPUs or fewer, which vLLM runs as an engine each."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def engine_files(plan: Plan, case: Case, engine: str) -> dict[str, str]:
     """What one engine is launched with, by file name. Raises NotExpressibleError."""
     found = express(plan, case, engine)
     config = "extra_llm_api_options.yaml" if engine == "trtllm" else "config.yaml"
-    head = _head(plan, found)
+    head = _head(plan, found, _over_nodes(plan, found))
     return {
         config: head + written(nested(found.settings)),
         "launch.sh": _script(head, found.spelling, config, served(plan, case)),
@@ -89,7 +92,7 @@ def dynamo_files(plan: Plan, case: Case, engine: str | None, a_node: int | None)
     )
     notes = ["# This is the worker that decodes; workers for prefill are yours to add."]
     notes += [] if model else [f"# Set the value of {ASK_FOR_MODEL} to your model's name or path."]
-    return {"deployment.yaml": _head(plan, found) + "\n".join(notes) + "\n" + written(data)}
+    return {"deployment.yaml": _head(plan, found, []) + "\n".join(notes) + "\n" + written(data)}
 
 
 def _on_first(plan: Plan, case: Case, engine: str | None) -> Exported:
@@ -117,8 +120,8 @@ def served(plan: Plan, case: Case) -> str | None:
     return match[1] if match else None
 
 
-def _head(plan: Plan, found: Exported) -> str:
-    """Comments that say which plan a file is of, and what to know of it."""
+def _head(plan: Plan, found: Exported, notes: list[str]) -> str:
+    """Comments that say which plan a file is of, and what to know of it; ``notes`` are that file's own."""
     layout, work, engine = plan.layout, plan.workload, ENGINES[found.spelling.engine]
     asked = f"{format_context(work.context_tokens)} tokens of context"
     asked += f", TTL at most {format_seconds(work.ttl_limit_s)}" if work.ttl_limit_s is not None else ""
@@ -135,7 +138,7 @@ def _head(plan: Plan, found: Exported) -> str:
         f"layout  {layout.gpus} GPUs, {layout.layout}, batch {layout.batch}",
         f"asked   {asked}",
         f"TTL     {ttl}",
-        *(f"note    {said}" for said in _notes(plan, found)),
+        *(f"note    {said}" for said in [*_notes(plan, found), *notes]),
     ]
     return "".join(f"# {line}\n" for line in lines)
 
@@ -152,14 +155,22 @@ def _notes(plan: Plan, found: Exported) -> list[str]:
         said.append(f"SGLang deals tokens to KVP ranks one by one, where the plan has blocks of {layout.kv_block_tokens}")
     if engine == "trtllm" and layout.kvp > 1:
         said.append("Helix runs in the generation server of a disaggregated deployment; its context servers are yours to add")
-    nodes = layout.gpus / dynamo.node_gpus(found.case.hardware.interconnect.domain_gpus)
-    if nodes > 1:
-        said.append(f"{layout.gpus} GPUs are {nodes:g} nodes: {SEVERAL_NODES[engine]}")
     if layout.batch % layout.dp:
         said.append(
             f"each of {layout.dp} groups admits as many requests as the fullest: the limit is above the plan's {layout.batch}"
         )
     return list(dict.fromkeys(said))
+
+
+def _over_nodes(plan: Plan, found: Exported) -> list[str]:
+    """What a launch by hand needs where one node does not hold all GPUs."""
+    layout, engine = plan.layout, found.spelling.engine
+    a_node = dynamo.node_gpus(found.case.hardware.interconnect.domain_gpus)
+    if layout.gpus <= a_node:
+        return []
+    apart = engine == "vllm" and layout.dp > 1 and layout.gpus // layout.dp <= a_node
+    how = VLLM_RANKS_APART if apart else SEVERAL_NODES[engine]
+    return [f"{layout.gpus} GPUs are {ceil(layout.gpus / a_node)} nodes of {a_node}: {how}"]
 
 
 def _script(head: str, spelling: Spelling, config: str, model: str | None) -> str:

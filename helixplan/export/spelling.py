@@ -129,8 +129,6 @@ class Spelling:
             raise InputError(f"{self.title} has no such option (did you mean {_full(exact[0], given)}?)", field=shown(given))
         if name in self.let_be:
             return None
-        if name in self.gone:
-            raise InputError(f"{self.title} has no such option (any more)", field=shown(given))
         glued = next((short for short in self._shorts() if given.startswith(short)), None) if given[:2] != "--" else None
         if glued is not None:
             raise InputError(f"{self.title} takes {glued} with a space after it", field=shown(given))
@@ -138,6 +136,8 @@ class Spelling:
         if near:
             found = next(flag for known, flag in self.spelled() if known == near[0])
             raise InputError(f"{self.title} has no such option (did you mean {_full(found, given)}?)", field=shown(given))
+        if name in self.gone:
+            raise InputError(f"{self.title} has no such option (any more)", field=shown(given))
         return None
 
     def _shorts(self) -> list[str]:

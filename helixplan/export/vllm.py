@@ -111,7 +111,7 @@ VLLM = Spelling(
     config_option="--config",
     block="block-size",
     model_option="--model",
-    gone=frozenset({"helix-mode", "dcp-kv-cache-interleave-size"}),
+    gone=frozenset({"helix-mode"}),
     let_be=frozenset(
         {"data-parallel-size-local", "data-parallel-start-rank", "max-num-batched-tokens", "max-num-partial-prefills"}
     ),
