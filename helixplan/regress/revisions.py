@@ -7,8 +7,8 @@ import os
 import re
 import subprocess
 import sys
-import tarfile
 import venv
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,10 +95,11 @@ def _archive(revision: str, suite: Path, folder: Path) -> Path | None:
         repository = Path(top.decode().strip())
         if _git(repository, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}") is None:
             continue
-        packed = _git(repository, "archive", "--format=tar", revision)
+        # A zip, because Python before 3.11.4 unpacks a tar anywhere that the tar says.
+        packed = _git(repository, "archive", "--format=zip", revision)
         if packed is not None:
-            with tarfile.open(fileobj=io.BytesIO(packed)) as files:
-                files.extractall(folder / "source", filter="data")
+            with zipfile.ZipFile(io.BytesIO(packed)) as files:
+                files.extractall(folder / "source")
             return folder / "source"
     return None
 
