@@ -39,6 +39,10 @@ VLLM_SPELLINGS = [
     "--kv-cache-dtype fp8 &",
     "cd /srv && vllm serve some/model -tp 8 -dcp 4 -pp 2 -dp 2 -ep --no-enable-prefix-caching --max-num-seqs 16 "
     '--kv-cache-dtype fp8 --speculative-config \'{"method": "mtp"}\' | tee log',
+    "docker run --rm --gpus all -v ~/.cache:/root/.cache -p 8000:8000 --ipc=host vllm/vllm-openai:v0.19.0 --model some/model "
+    "-tp 8 -dcp 4 -pp 2 -dp 2 -ep --max-num-seqs 16 --kv-cache-dtype fp8",
+    "podman run registry.local:5000/mirror/vllm-openai@sha256:0a1b bash -l -ec 'set -e; vllm serve some/model -tp 8 -dcp 4 -pp 2 "
+    "-dp 2 -ep --max-num-seqs 16 --kv-cache-dtype fp8'",
     "vllm serve m -tp 8 -dcp 4 -pp 2 -dp 2 --no-enable-expert-parallel=x --max-num-seqs 16 --kv-cache-dtype fp8".replace(
         "--no-enable-expert-parallel=x", "-ep -tp 8"
     ),

@@ -15,7 +15,7 @@ from math import gcd
 from typing import Any
 
 from helixplan.errors import InputError, shown
-from helixplan.export.shell import commands
+from helixplan.export.shell import unwrapped
 from helixplan.export.spelling import Settings, Spelling, as_words
 from helixplan.export.yamls import nested
 
@@ -92,8 +92,7 @@ def _words_and_gpus(component: object) -> tuple[list[str], int | None]:
     """What the main container runs, a shell's text taken apart, and its GPUs times its nodes."""
     main = _main_container(component)
     words = [str(word) for part in ("command", "args") for word in _items(main.get(part))]
-    if "-c" in words[:-1]:
-        words = [word for line in commands(words[-1]) for word in line]
+    words = [word for line in unwrapped(words) for word in line]
     limit = _at(main, "resources", "limits", GPU) or _at(main, "resources", "requests", GPU)
     nodes = _at(component, "multinode", "nodeCount") or 1
     if not str(limit).isdecimal() or not str(nodes).isdecimal() or len(f"{limit}{nodes}") > 12:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
 from helixplan.errors import InputError, shown
 from helixplan.export import dynamo
-from helixplan.export.shell import assignments, commands, resolved, substitute
+from helixplan.export.shell import assignments, commands, resolved, substitute, unwrapped
 from helixplan.export.spelling import Launch, Reader, Spelling, plain, read_keys, read_words
 from helixplan.export.spellings import SPELLINGS
 from helixplan.export.yamls import flat, read_yaml
@@ -25,6 +26,8 @@ MODULES = {
     "sglang.launch_server": "sglang",
     **{f"dynamo.{engine}": engine for engine in SPELLINGS},
 }
+IMAGE = re.compile(r"([\w.:-]+/)*vllm-openai([:@][\w.:-]+)?")
+"""The image that starts vLLM itself, so that its name stands for the command."""
 FILE_OPTIONS = ("config", "extra-llm-api-options", "extra-engine-args")
 """What names a file of settings, in one engine or another."""
 
@@ -71,7 +74,7 @@ def _short(text: str, file: str | None) -> str:
 
 def _of_text(text: str, model: Model, folder: Path) -> Launch:
     """The one launch in a shell's text."""
-    lines = commands(text)
+    lines = [inner for line in commands(text) for inner in unwrapped(line)]
     variables = assignments(lines)
     found = [(engine, words) for engine, words in (_engine_of(line) for line in lines) if engine is not None]
     if not found:
@@ -94,6 +97,9 @@ def _engine_of(words: list[str]) -> tuple[str | None, list[str]]:
             return "trtllm", words[index + 1 + (after == "serve") :]
         if word == "-m" and after in MODULES:
             return MODULES[after], words[index + 2 :]
+    for index, word in enumerate(words):
+        if IMAGE.fullmatch(word):
+            return "vllm", words[index + 1 :]
     return None, []
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+from itertools import takewhile
+from pathlib import PurePath
 
 from helixplan.errors import InputError, shown
 
 _ENDS = ";&|\n"
+_SHELLS = ("bash", "sh", "zsh")
 _ASSIGNED = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})")
 
@@ -26,6 +29,17 @@ def commands(text: str) -> list[list[str]]:
     except ValueError as error:
         raise InputError(f"cannot be read as a command: {str(error).lower()}", field="--from-launch") from None
     return [words for words in found if words]
+
+
+def unwrapped(words: list[str]) -> list[list[str]]:
+    """The commands that a shell is given as one word (``bash -c '...'``), after what stands before them; else the words."""
+    for index, word in enumerate(words):
+        if PurePath(word).name in _SHELLS:
+            options = list(takewhile(lambda option: option.startswith("-"), words[index + 1 :]))
+            script = words[index + 1 + len(options) :]
+            if script and options and re.fullmatch("-[a-z]*c", options[-1]):
+                return commands(script[0])
+    return [words]
 
 
 def assignments(lines: list[list[str]]) -> dict[str, str]:
