@@ -55,4 +55,4 @@ class AppendSchedule:
     def largest_difference(self, steps: int = 0) -> int:
         """By how many tokens the fullest rank is ahead of the emptiest: at most one block."""
         held = self.tokens(steps)
-        return int(held.max() - held.min())
+        return int(np.max(held) - np.min(held))

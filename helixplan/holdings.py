@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from helixplan.append import AppendSchedule
 from helixplan.cost.case import Case
 from helixplan.cost.memory import attention_memory, ffn_memory, stage_loads
@@ -32,8 +34,8 @@ def append_plan(case: Case, layout: Layout) -> PlanAppend:
         block_tokens=work.kv_block_tokens,
         prefill_tokens=work.context_tokens,
         next_rank=int(schedule.owner(work.context_tokens)),
-        fullest_tokens=int(tokens.max()),
-        emptiest_tokens=int(tokens.min()),
+        fullest_tokens=int(np.max(tokens)),
+        emptiest_tokens=int(np.min(tokens)),
     )
 
 

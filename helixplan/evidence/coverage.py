@@ -219,8 +219,8 @@ def _append(plan: Plan) -> Iterator[str]:
         "block_tokens": plan.layout.kv_block_tokens,
         "prefill_tokens": work.context_tokens,
         "next_rank": int(schedule.owner(work.context_tokens)),
-        "fullest_tokens": int(tokens.max()),
-        "emptiest_tokens": int(tokens.min()),
+        "fullest_tokens": int(np.max(tokens)),
+        "emptiest_tokens": int(np.min(tokens)),
     }
     for name, value in due.items():
         if getattr(told, name) != value:

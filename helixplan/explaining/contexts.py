@@ -91,7 +91,7 @@ class Contexts:
             low, high = COARSE[most - 1], COARSE[np.minimum(most, len(COARSE) - 1)]
             batch = (low + (high - low) * np.arange(FINE) // FINE) * stride
         value = self._value(case, rivals, batch).min(axis=1)
-        return None if np.isinf(value.min()) else [*self.rivals][int(np.argmin(value))]
+        return None if np.isinf(np.min(value)) else [*self.rivals][int(np.argmin(value))]
 
     def _allowed(self, case: Case, rivals: Ints, batch: Ints) -> Bools:
         """Where rivals keep memory and TTL at batches.  -> (rivals, batches)"""

@@ -33,4 +33,4 @@ class Ledger:
     def fullest(self, phase: str, kind: str) -> Floats:
         """The most that any rank has of each quantity in one layer and micro-batch.  -> (4,)"""
         entries = self.counts.get((phase, kind), {})
-        return np.max(list(entries.values()), axis=0) if entries else np.zeros(len(QUANTITIES))
+        return np.max(np.array(list(entries.values()), dtype=np.float64), axis=0) if entries else np.zeros(len(QUANTITIES))

@@ -39,7 +39,7 @@ class Cuts:
         inside = {min(max(end, 0), size) for pair in ranges for end in pair}
         at = tuple(sorted({0, size} | inside))
         lengths = np.diff(at)
-        longest = int(lengths.max()) if len(lengths) else 0
+        longest = int(np.max(lengths)) if len(lengths) else 0
         shorter = bool(len(lengths)) and bool((lengths < longest).any())
         scaled = np.where((lengths == longest) & shorter, each + 1, each) if longest > 1 else np.ones_like(lengths)
         return cls(at, tuple(np.concatenate([[0], np.cumsum(scaled)]).astype(int).tolist()))
