@@ -13,7 +13,7 @@ from helixplan.inputs.spelled import plan_command
 from helixplan.inputs.workload import Request, choice, whole
 from helixplan.plans import Plan
 from helixplan.replay import request_of
-from helixplan.units import format_seconds
+from helixplan.units import format_counted, format_seconds
 
 
 def export(plan: Plan, case: Case, engine: str, backend: str | None = None, gpus_per_node: int | None = None) -> dict[str, str]:
@@ -69,7 +69,7 @@ def _advice(plan: Plan, case: Case, engines: list[str]) -> str | None:
             assert request is not None
             command = plan_command(plan.model.name, plan.hardware.name, work, request)
             return (
-                f"the nearest plan that {SPELLINGS[engine].title} can: {layout.gpus} GPUs, {layout.layout}, "
+                f"the nearest plan that {SPELLINGS[engine].title} can: {format_counted(layout.gpus, 'GPU')}, {layout.layout}, "
                 f"batch {layout.batch}, TTL {format_seconds(found.cost.ttl_s)}, from {command}"
             )
     return None

@@ -74,6 +74,11 @@ def format_count(count: float) -> str:
     return f"{count:,.0f}"
 
 
+def format_counted(count: int, noun: str) -> str:
+    """So many of something: "1 GPU", "1,024 GPUs"."""
+    return f"{format_count(count)} {noun}{'' if count == 1 else 's'}"
+
+
 def format_context(tokens: int) -> str:
     """A context as people say it, and as ``parse_count`` reads it back exactly: "1M", "1.37M", "128Ki", "1234567"."""
     if tokens < 1000:

@@ -375,6 +375,7 @@ def test_catalogs_list_and_show_everything_bundled(cli: Run) -> None:
         assert all(name in cli(kind, "list", "--format", "markdown").stdout for name in bundled)
     shown = json.loads(cli("models", "show", "deepseek-r1", "--format", "json").stdout)
     assert shown["kv_bytes_per_token"]["fp8"] == 35136
+    assert shown in json.loads(cli("models", "list", "--format", "json").stdout)
     assert "https://" in cli("hardware", "show", "gb200-nvl72").stdout
 
 

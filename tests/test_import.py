@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import helixplan as hp
-from helixplan.inputs.model import MoE
-from tests.conftest import Main, deepseek_config, llama_config
+from helixplan.inputs.model import MoE, RecurrentAttention
+from tests.conftest import Main, deepseek_config, llama_config, mamba_config
 
 
 def wrapped(architecture: str, inner: dict[str, Any], **outer: Any) -> dict[str, Any]:
@@ -215,6 +215,34 @@ def test_recursion_and_a_hundred_megabytes_are_refused_in_a_second(tmp_path: Pat
         with pytest.raises(hp.InputError):
             hp.load_model(tmp_path / f"{name}.json")
         assert time.perf_counter() - start < 1, name
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        ({"quant_algo": "W1A1"}, "quantization.quant_algo: got 'W1A1', but helixplan reads fp8"),
+        ({"quant_algo": "NVFP4", "exclude_modules": ["re:(a+)+b"]}, r"quantization.exclude_modules: has 're:\(a\+\)\+b'"),
+    ],
+)
+def test_what_is_wrong_beside_a_config_is_blamed_on_its_own_file(stated: dict[str, Any], said: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(llama_config()))
+    (tmp_path / "hf_quant_config.json").write_text(json.dumps({"quantization": stated}))
+    with pytest.raises(hp.InputError, match=f"hf_quant_config.json: {said}"):
+        hp.load_model(tmp_path)
+
+
+def test_what_is_shown_of_a_model_is_what_it_is(main: Main, tmp_path: Path) -> None:
+    (tmp_path / "nemotron.json").write_text(json.dumps(mamba_config()))
+    model = hp.load_model(tmp_path / "nemotron.json")
+    code, out, _ = main("models", "import", str(tmp_path / "nemotron.json"), "--format", "markdown")
+    assert code == 0
+    assert f"| KV a token | {model.kv_bytes_per_token('bf16'):,.0f} B in bf16" in out
+    assert f"| parameters | {model.parameters / 1e9:,.1f}B, {model.active_parameters / 1e9:,.1f}B active a token |" in out
+    for group in model.groups:
+        row = next(line for line in out.splitlines() if line.startswith(f"| {group.name} |"))
+        assert f" | {len(group.layers)} | {group.kv_bytes_per_token('bf16'):,.0f} | " in row
+        assert ("of state" in row) == isinstance(group.attention, RecurrentAttention)
+        assert (" none | " in row) == (group.attention is None or group.ffn is None)
 
 
 def test_import_shows_what_was_understood_and_writes_a_file_that_says_the_same(main: Main, tmp_path: Path) -> None:

@@ -13,8 +13,6 @@ from helixplan.cli import options, show
 from helixplan.cli.files import check_writable, write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from helixplan.inputs.hardware import Hardware
     from helixplan.inputs.model import Model
 
@@ -66,8 +64,13 @@ def list_models(output_format: options.OutputFormat = options.Format.TABLE) -> N
     """List the bundled models."""
     from helixplan.inputs.catalog import bundled_models
     from helixplan.inputs.huggingface import load_model
+    from helixplan.report import models as told
 
-    _table([_model_facts(load_model(name)) for name in bundled_models()], MODEL_COLUMNS, 3, output_format)
+    found = [load_model(name) for name in bundled_models()]
+    if output_format is options.Format.JSON:
+        _as_json([told.record(model) for model in found])
+    else:
+        show.table(told.LIST_COLUMNS, [told.list_row(model) for model in found], 3, output_format)
 
 
 @models.command("show")
@@ -75,7 +78,7 @@ def show_model(model: options.ModelName, output_format: options.OutputFormat = o
     """Show what helixplan understands of a model."""
     from helixplan.inputs.huggingface import load_model
 
-    _record(_model_record(load_model(model)), output_format)
+    _understood(load_model(model), output_format)
 
 
 @models.command("import")
@@ -91,8 +94,8 @@ def import_model(
     if output is not None:
         check_writable(output, force=force)
     path = config / "config.json" if config.is_dir() else config
-    found = load_model(path if path.suffix == ".json" else f"./{path}")
-    _record(_model_record(found), output_format)
+    found = load_model(path if path.suffix == ".json" or path.is_absolute() else f"./{path}")
+    _understood(found, output_format)
     if output is not None:
         write_atomically(output, json.dumps(bundled_style(path), indent=2, sort_keys=True) + "\n", force=force)
         show.note(f"wrote {output}")
@@ -104,7 +107,11 @@ def list_hardware(output_format: options.OutputFormat = options.Format.TABLE) ->
     from helixplan.inputs.catalog import bundled_hardware
     from helixplan.inputs.hardware import load_hardware
 
-    _table([_hardware_facts(load_hardware(name)) for name in bundled_hardware()], HARDWARE_COLUMNS, 2, output_format)
+    found = [load_hardware(name) for name in bundled_hardware()]
+    if output_format is options.Format.JSON:
+        _as_json([_profile(system) for system in found])
+    else:
+        show.table(HARDWARE_COLUMNS, [_hardware_row(system) for system in found], 2, output_format)
 
 
 @hardware.command("show")
@@ -112,112 +119,50 @@ def show_hardware(profile: options.HardwareName, output_format: options.OutputFo
     """Show a profile: every number with its source."""
     from helixplan.inputs.hardware import load_hardware
 
-    _record(load_hardware(profile).file.model_dump(mode="json", exclude_none=True), output_format)
+    told = _profile(load_hardware(profile))
+    if output_format is options.Format.JSON:
+        _as_json(told)
+    else:
+        show.records(list(_lines(told, "")), output_format)
 
 
-MODEL_COLUMNS = ("name", "attention", "FFN", "layers", "total", "active", "KV fp8")
 HARDWARE_COLUMNS = ("name", "GPU", "domain", "GB", "TB/s", "GB/s", "scale-out", "fitted")
 
 
-def _model_facts(model: Model) -> dict[str, Any]:
-    return {
-        "name": model.name,
-        "total": f"{model.parameters / 1e9:.1f}B",
-        "active": f"{model.active_parameters / 1e9:.1f}B",
-        "layers": model.layers,
-        "attention": ", ".join(sorted({_attention_words(attention) for _, attention, _ in model.attention_kinds})),
-        "FFN": ", ".join(sorted({_ffn_words(ffn) for _, ffn, _ in model.ffn_kinds})),
-        "KV fp8": f"{model.kv_bytes_per_token('fp8'):.0f} B",
-    }
+def _understood(model: Model, output_format: options.Format) -> None:
+    """What a model was read to be, in the format asked for."""
+    from helixplan.report import models as told
+
+    if output_format is options.Format.JSON:
+        _as_json(told.record(model))
+        return
+    show.heading(model.name, output_format)
+    show.records(told.facts(model), output_format)
+    show.heading("KV bytes that a token adds, by group of layers", output_format)
+    show.table(told.GROUP_COLUMNS, told.group_rows(model), 3, output_format)
 
 
-def _attention_words(attention: Any) -> str:
-    if hasattr(attention, "kv_rank"):
-        sparse = f" top {attention.indexer.top_k}" if attention.indexer else ""
-        return f"MLA {attention.query_heads}{sparse}"
-    if hasattr(attention, "key_dim"):
-        return f"state {attention.query_heads}"
-    window = f" window {attention.window}" if attention.window else ""
-    return f"GQA {attention.query_heads}/{attention.kv_heads}{window}"
-
-
-def _ffn_words(ffn: Any) -> str:
-    if not hasattr(ffn, "experts"):
-        return "dense"
-    return f"{ffn.experts_per_token}/{ffn.experts}" + (" shared" if ffn.shared_width else "")
-
-
-def _described(half: Any) -> dict[str, Any] | None:
-    """What a half of a layer was read to be; None where layers have none."""
-    from dataclasses import asdict, fields
-
-    if half is None:
-        return None
-    own = {field.name for field in fields(half) if field.init}
-    return {"kind": type(half).__name__, **{name: value for name, value in asdict(half).items() if name in own}}
-
-
-def _model_record(model: Model) -> dict[str, Any]:
-    return {
-        "name": model.name,
-        "sha256": model.sha256,
-        "parameters": model.parameters,
-        "active_parameters": model.active_parameters,
-        "max_context": model.max_context,
-        "hidden": model.hidden,
-        "vocabulary": model.vocabulary,
-        "kv_bytes_per_token": {dtype: model.kv_bytes_per_token(dtype) for dtype in ("bf16", "fp8", "nvfp4")},
-        "weights": {part: model.precision.of(part) for part in ("attention", "dense", "experts", "shared", "router")},
-        "groups": [
-            {
-                "name": group.name,
-                "layers": len(group.layers),
-                "kv_bytes_per_token": {dtype: group.kv_bytes_per_token(dtype) for dtype in ("bf16", "fp8", "nvfp4")},
-                "attention": _described(group.attention),
-                "ffn": _described(group.ffn),
-            }
-            for group in model.groups
-        ],
-    }
-
-
-def _hardware_facts(system: Hardware) -> dict[str, Any]:
+def _hardware_row(system: Hardware) -> list[str]:
     wires, gpu = system.interconnect, system.gpu
     across = wires.scale_out_bytes_per_s
-    return {
-        "name": system.name,
-        "GPU": gpu.name,
-        "domain": wires.domain_gpus,
-        "GB": round(gpu.memory_bytes / 1e9, 1),
-        "TB/s": round(gpu.memory_bytes_per_s / 1e12, 2),
-        "GB/s": round(wires.domain_bytes_per_s / 1e9),
-        "scale-out": "none" if across is None else round(across / 1e9),
-        "fitted": "yes" if system.file.kernels.calibrated else "no",
-    }
+    return [
+        system.name,
+        gpu.name,
+        str(wires.domain_gpus),
+        str(round(gpu.memory_bytes / 1e9, 1)),
+        str(round(gpu.memory_bytes_per_s / 1e12, 2)),
+        str(round(wires.domain_bytes_per_s / 1e9)),
+        "none" if across is None else str(round(across / 1e9)),
+        "yes" if system.file.kernels.calibrated else "no",
+    ]
 
 
-def _table(rows: list[dict[str, Any]], names: Sequence[str], left: int, output_format: options.Format) -> None:
-    """Rows of facts; the first ``left`` columns hold words."""
-    if output_format is options.Format.JSON:
-        show.result(json.dumps(rows, indent=2, sort_keys=True))
-        return
-    show.table(names, [[str(row[name]) for name in names] for row in rows], left, output_format)
+def _profile(system: Hardware) -> dict[str, Any]:
+    return system.file.model_dump(mode="json", exclude_none=True)
 
 
-def _record(record: dict[str, Any], output_format: options.Format) -> None:
-    """One thing, field by field; a number with a source is one line."""
-    if output_format is options.Format.JSON:
-        show.result(json.dumps(record, indent=2, sort_keys=True))
-        return
-    lines = list(_lines(record, ""))
-    if output_format is options.Format.MARKDOWN:
-        from helixplan.report.markdown import table
-
-        show.result(table(("field", "value"), lines))
-    else:
-        from helixplan.report.terminal import pairs
-
-        show.view(pairs(lines))
+def _as_json(found: object) -> None:
+    show.result(json.dumps(found, indent=2, sort_keys=True))
 
 
 def _lines(value: Any, path: str) -> list[tuple[str, str]]:

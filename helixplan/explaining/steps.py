@@ -17,6 +17,7 @@ from helixplan.search.infeasible import find_conflict
 from helixplan.search.optimum import feasible_values, find_best
 from helixplan.search.rules import BATCH, families_named, rules_asked_for
 from helixplan.search.space import FFN_PINS, attention_halves, build_space, ffn_halves, replica_sizes
+from helixplan.units import format_counted
 
 SIZES: tuple[Variable, ...] = ("kvp", "tpa", "tpf", "ep", "pp", "dp")
 CHOICES: dict[Variable, tuple[str, str]] = {"exchange": ("latent", "value"), "overlap": ("none", "hop-b")}
@@ -53,7 +54,7 @@ def _size(plan: Answer, name: Variable, direction: Direction) -> Step:
         value = _nearest(feasible_values(plan.case, replace(plan.request, pins=rest), name), now, direction)
     if value is None:
         sizes = replica_sizes(plan.case, plan.request)
-        gpus = f"up to {max(sizes)} GPUs" if len(sizes) > 1 else f"{sizes[0]} GPUs"
+        gpus = f"up to {max(sizes)} GPUs" if len(sizes) > 1 else format_counted(sizes[0], "GPU")
         said = f"{now} is the {'most' if direction == 'up' else 'least'} that any allowed layout of {gpus} has"
         return _stopped(name, direction, None, [PlanConflict(rule=STRUCTURE, detail=said)])
     asked = replace(plan.request, pins=plan.request.pins | {name: value})

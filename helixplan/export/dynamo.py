@@ -14,10 +14,11 @@ from collections.abc import Mapping
 from math import gcd
 from typing import Any
 
-from helixplan.errors import InputError, shown
+from helixplan.errors import InputError
 from helixplan.export.shell import unwrapped
 from helixplan.export.spelling import Settings, Spelling, as_words
 from helixplan.export.yamls import nested
+from helixplan.units import format_counted
 
 API = "nvidia.com/v1beta1"
 KIND = "DynamoGraphDeployment"
@@ -119,4 +120,4 @@ def _at(place: object, *keys: str) -> object:
 def check_gpus(asked: int | None, needed: int, file: str) -> None:
     """Raises InputError where a worker asks for other GPUs than its words use."""
     if asked is not None and asked != needed:
-        raise InputError(f"asks for {shown(asked)} GPUs, but its arguments use {needed}", file=file, field=GPU)
+        raise InputError(f"asks for {format_counted(asked, 'GPU')}, but its arguments use {needed}", file=file, field=GPU)

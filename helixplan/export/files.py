@@ -20,7 +20,7 @@ from helixplan.inputs.catalog import bundled_models
 from helixplan.inputs.validation import parse_json, read_text
 from helixplan.layout import Layout
 from helixplan.plans import Plan
-from helixplan.units import format_context, format_seconds
+from helixplan.units import format_context, format_counted, format_seconds
 
 REPOSITORY = re.compile(r"https://huggingface\.co/([\w.-]+/[\w.-]+)(?:/.*)?")
 ASK_FOR_MODEL = "MODEL"
@@ -135,7 +135,7 @@ def _head(plan: Plan, found: Exported, notes: list[str]) -> str:
         f"(plan schema {plan.schema_version}, cost model {plan.cost_model_version})",
         f"model   {plan.model.name}, sha256 {plan.model.sha256}",
         f"system  {plan.hardware.name}, sha256 {plan.hardware.sha256}",
-        f"layout  {layout.gpus} GPUs, {layout.layout}, batch {layout.batch}",
+        f"layout  {format_counted(layout.gpus, 'GPU')}, {layout.layout}, batch {layout.batch}",
         f"asked   {asked}",
         f"TTL     {ttl}",
         *(f"note    {said}" for said in [*_notes(plan, found), *notes]),

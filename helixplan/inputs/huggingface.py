@@ -12,7 +12,7 @@ from helixplan.inputs.catalog import find_model
 from helixplan.inputs.config import ConfigFile, Reader
 from helixplan.inputs.families import ARCHITECTURES, DECISIVE, Architecture
 from helixplan.inputs.model import FFN, Attention, LayerGroup, Model, MoE, RecurrentAttention
-from helixplan.inputs.quantization import Quantization, precision_of, read_sidecar
+from helixplan.inputs.quantization import Stated, precision_of, read_sidecar
 from helixplan.inputs.validation import parse_json, read_text, validate
 
 
@@ -25,7 +25,7 @@ def load_model(model: str | Path | dict[str, Any]) -> Model:
     return read_config(parse_json(read_text(path), str(path)), str(path), name=name, stored=_beside(path))
 
 
-def _beside(path: Path) -> Quantization | None:
+def _beside(path: Path) -> Stated | None:
     """What ``hf_quant_config.json`` beside a config.json says of the weights."""
     sidecar = path.parent / "hf_quant_config.json"
     if path.name != "config.json" or not sidecar.is_file():
@@ -50,11 +50,11 @@ def bundled_style(path: Path) -> dict[str, Any]:
     kept = {key: value for key, value in data.items() if key in ConfigFile.model_fields}
     stored = _beside(path)
     if kept.get("quantization_config") is None and stored is not None:
-        kept["quantization_config"] = stored.model_dump(exclude_none=True)
+        kept["quantization_config"] = stored.quantization.model_dump(exclude_none=True)
     return kept | {"source": data.get("source") or {"config": path.name}}
 
 
-def read_config(data: dict[str, Any], file: str, name: str, stored: Quantization | None = None) -> Model:
+def read_config(data: dict[str, Any], file: str, name: str, stored: Stated | None = None) -> Model:
     """The model a config.json describes. Raises InputError naming ``file`` and the key that is wrong or missing.
 
     ``stored``: what the weights are stored in, where the config itself does not say.
@@ -69,6 +69,7 @@ def read_config(data: dict[str, Any], file: str, name: str, stored: Quantization
     assert known is not None
     reader = Reader(config, file)
     groups = _group(known.attention(reader), known.ffn(reader))
+    stated = Stated(config.quantization_config, file) if config.quantization_config else stored
     return Model(
         name=name,
         hidden=config.hidden_size,
@@ -76,7 +77,7 @@ def read_config(data: dict[str, Any], file: str, name: str, stored: Quantization
         tied_embedding=config.tie_word_embeddings,
         groups=groups,
         max_context=config.max_position_embeddings,
-        precision=precision_of(config.quantization_config or stored, groups, reader.wrong),
+        precision=precision_of(stated, groups),
     )
 
 

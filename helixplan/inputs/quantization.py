@@ -10,10 +10,12 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from helixplan.errors import InputError
 from helixplan.inputs.model import LayerGroup, MoE, RecurrentAttention, WeightPrecision
 from helixplan.inputs.validation import validate
 
@@ -66,63 +68,76 @@ class _Sidecar(BaseModel):
     quantization: _SidecarBody
 
 
-Wrong = Callable[[str, str], Exception]
+Wrong = Callable[[str, str], InputError]
 """(key, message) -> the InputError to raise."""
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A dtype, and patterns of the modules that are bf16 all the same."""
+class Stated:
+    """A ``quantization_config``, or what stands for one, and the file and key that state it."""
 
-    dtype: str
-    kept: list[str]
+    quantization: Quantization
+    file: str
+    key: str = "quantization_config"
+
+    def wrong(self, key: str, message: str) -> InputError:
+        return InputError(message, file=self.file, field=f"{self.key}.{key}")
 
 
-def read_sidecar(data: dict[str, Any], file: str) -> Quantization | None:
+def read_sidecar(data: dict[str, Any], file: str) -> Stated | None:
     """``hf_quant_config.json`` as the ``quantization_config`` it stands for. Raises InputError where it is none."""
     body = validate(_Sidecar, data, file).quantization
     if body.quant_algo is None:
         return None
-    return Quantization(quant_method="modelopt", quant_algo=body.quant_algo, exclude_modules=body.exclude_modules)
+    stands_for = Quantization(quant_method="modelopt", quant_algo=body.quant_algo, exclude_modules=body.exclude_modules)
+    return Stated(stands_for, file, "quantization")
 
 
-def precision_of(quantization: Quantization | None, groups: Iterable[LayerGroup], wrong: Wrong) -> WeightPrecision:
-    """Each component's dtype. Raises what ``wrong`` makes where the format is none that helixplan prices."""
-    if quantization is None:
+def precision_of(stated: Stated | None, groups: Iterable[LayerGroup]) -> WeightPrecision:
+    """Each component's dtype. Raises InputError where the format is none that helixplan prices."""
+    if stated is None:
         return WeightPrecision()
-    stored = _stored(quantization, wrong)
-    kept = [_pattern(text, wrong) for text in stored.kept]
+    stored, kept = _dtype(stated.quantization, stated.wrong), _kept(stated.quantization, stated.wrong)
     dtypes: dict[str, str] = {}
     for component, modules in _modules(groups).items():
         bf16 = sum(any(named(module) for named in kept) for module in modules)
-        dtypes[component] = "bf16" if 2 * bf16 > len(modules) else stored.dtype
+        dtypes[component] = "bf16" if 2 * bf16 > len(modules) else stored
     return WeightPrecision(**dtypes)
 
 
-def _stored(quantization: Quantization, wrong: Wrong) -> Stored:
+def _kept(quantization: Quantization, wrong: Wrong) -> list[Callable[[str], bool]]:
+    """Whether a module stays bf16, by each of the patterns that say so."""
+    patterns = []
+    for key in ("modules_to_not_convert", "ignore", "exclude_modules"):
+        entries = getattr(quantization, key) or []
+        if len(entries) > MOST_PATTERNS:
+            raise wrong(key, f"has {len(entries)} entries; at most {MOST_PATTERNS:,} are read")
+        patterns += [_pattern(text, partial(wrong, key)) for text in entries]
+    return patterns
+
+
+def _dtype(quantization: Quantization, wrong: Wrong) -> str:
+    """What is not kept is stored in."""
     method = quantization.quant_method
-    kept = [*(quantization.modules_to_not_convert or []), *(quantization.ignore or []), *(quantization.exclude_modules or [])]
-    if len(kept) > MOST_PATTERNS:
-        raise wrong("quantization_config.ignore", f"has {len(kept)} entries; at most {MOST_PATTERNS:,} are read")
     if method not in METHODS:
-        raise wrong("quantization_config.quant_method", _advice(method, METHODS))
+        raise wrong("quant_method", _advice(method, METHODS))
     if method in ("fp8", "mxfp4"):
-        return Stored(method, kept)
+        return method
     if method in ("awq", "gptq"):
         if quantization.bits != 4:
-            raise wrong("quantization_config.bits", _advice(quantization.bits, (4,)))
-        return Stored("int4", kept)
+            raise wrong("bits", _advice(quantization.bits, (4,)))
+        return "int4"
     if quantization.quant_algo is not None:
         dtype = ALGORITHMS.get(quantization.quant_algo.lower())
         if dtype is None:
-            raise wrong("quantization_config.quant_algo", _advice(quantization.quant_algo, sorted(ALGORITHMS)))
-        return Stored(dtype, kept)
-    return Stored(_of_groups(quantization.config_groups or {}, wrong), kept)
+            raise wrong("quant_algo", _advice(quantization.quant_algo, sorted(ALGORITHMS)))
+        return dtype
+    return _of_groups(quantization.config_groups or {}, wrong)
 
 
 def _of_groups(groups: dict[str, Any], wrong: Wrong) -> str:
     """The dtype that ``config_groups`` tell by bits, kind of number and size of the groups that share a scale."""
-    field = "quantization_config.config_groups"
+    field = "config_groups"
     found = set()
     for name, group in groups.items():
         weights = group.get("weights") if isinstance(group, dict) else None
@@ -173,14 +188,14 @@ def _attention_module(group: LayerGroup) -> str:
     return "linear_attn.out_proj" if named else "self_attn.o_proj"
 
 
-def _pattern(text: str, wrong: Wrong) -> Callable[[str], bool]:
+def _pattern(text: str, wrong: Callable[[str], InputError]) -> Callable[[str], bool]:
     """Whether a module is one that the pattern names: an expression after "re:", a glob, or a module or part of its path."""
     if len(text) > LONGEST_PATTERN:
-        raise wrong("quantization_config.ignore", f"has an entry of {len(text)} characters; at most {LONGEST_PATTERN} are read")
+        raise wrong(f"has an entry of {len(text)} characters; at most {LONGEST_PATTERN} are read")
     if text.startswith("re:"):
         body = text.removeprefix("re:")
         if not SAFE_REGEX.fullmatch(body) or body.count(".*") > 8:
-            raise wrong("quantization_config.ignore", f"has {text[:60]!r}, an expression of a kind helixplan does not read")
+            raise wrong(f"has {text[:60]!r}, an expression of a kind helixplan does not read")
         return lambda module: re.match(body, module) is not None
     # Wrappers of vision models put the language model one level down.
     name = text.removeprefix("model.language_model.").removeprefix("language_model.").removeprefix("model.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from helixplan.advice import Advice, Best, Running
 from helixplan.engines import ENGINES
 from helixplan.report.wording import layout_words
-from helixplan.units import format_bytes, format_context, format_count, format_seconds
+from helixplan.units import format_bytes, format_context, format_count, format_counted, format_seconds
 
 COLUMNS = ("", "KVPxTPAxDP", "TPFxEP", "PP", "TTL", "tok/s/user", "tok/s/GPU", "faster")
 CHANGE_COLUMNS = ("setting", "now", "best")
@@ -61,7 +61,7 @@ def verdict(found: Advice) -> list[str]:
         ("The best of all, without an engine's limits,", found.free_best),
     ):
         if best is None:
-            said.append(f"No layout of {gpus} GPUs holds this batch.")
+            said.append(f"No layout of {format_counted(gpus, 'GPU')} holds this batch.")
         elif best.speedup > 1 + 1e-9:
             said.append(f"{name} on the same GPUs at the same batch is {_faster(best)} as fast as what you run.")
         else:

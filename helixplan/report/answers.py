@@ -10,7 +10,7 @@ from helixplan.regress.results import Result
 from helixplan.regress.suites import Case
 from helixplan.report.regression import shown
 from helixplan.report.wording import layout_words
-from helixplan.units import format_context, format_seconds
+from helixplan.units import format_context, format_counted, format_seconds
 
 COLUMNS = ("case", "answer", "layout, or what clashes", "TTL", "tok/s/user", "tok/s/GPU", "memory/GPU")
 FIGURES = ("ttl_s", "tokens_per_s_per_user", "tokens_per_s_per_gpu", "memory_bytes")
@@ -30,7 +30,7 @@ def headline(found: Answers) -> str:
     """How many of each answer: "3 cases of suite.toml: 2 optimal, 1 infeasible"."""
     counts = Counter(result.status for result in found.results)
     told = ", ".join(f"{count} {status}" for status, count in counts.most_common())
-    return f"{len(found.cases)} case{'s' if len(found.cases) > 1 else ''} of {found.suite}: {told}"
+    return f"{format_counted(len(found.cases), 'case')} of {found.suite}: {told}"
 
 
 def rows(found: Answers) -> list[tuple[str, ...]]:

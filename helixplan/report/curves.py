@@ -8,7 +8,7 @@ import io
 from helixplan.curves import Comparison, Frontier, Point
 from helixplan.engines import ENGINES
 from helixplan.report.wording import layout_words
-from helixplan.units import format_context, format_count, format_seconds
+from helixplan.units import format_context, format_count, format_counted, format_seconds
 
 POINT_COLUMNS = ("family", "tok/s/user", "tok/s/GPU", "batch", "GPUs", "KVPxTPAxDP", "TPFxEP", "PP", "TTL ms")
 SHOWN = 16
@@ -60,7 +60,7 @@ def how_many(found: Frontier) -> str:
     """How many points there are, of how many candidates, and how many of them are shown."""
     count = len(found.points)
     left = f"; {SHOWN} shown, --format csv has all" if count > SHOWN else ""
-    return f"{format_count(count)} point{'s' if count > 1 else ''} of {format_count(found.candidates)} layouts and batches{left}"
+    return f"{format_counted(count, 'point')} of {format_count(found.candidates)} layouts and batches{left}"
 
 
 def frontier_csv(found: Frontier) -> str:

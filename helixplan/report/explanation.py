@@ -6,7 +6,7 @@ from helixplan.explanation import Edge, Elasticity, ExplainedPhase, Explanation,
 from helixplan.inputs.workload import PINS
 from helixplan.plans import PlanLayout
 from helixplan.report.wording import layout_words, percent
-from helixplan.units import format_bytes, format_context, format_seconds
+from helixplan.units import format_bytes, format_context, format_counted, format_seconds
 
 BAR = 18
 """Characters of the longest phase's bar."""
@@ -118,7 +118,7 @@ def _figures(found: Figures, told: Explanation) -> str:
 
 def differences(layout: PlanLayout, plan: PlanLayout) -> str:
     """What a layout has otherwise than the plan's: "KVP 16, DP 4, batch 68"."""
-    said = [f"{layout.gpus} GPUs"] if layout.gpus != plan.gpus else []
+    said = [format_counted(layout.gpus, "GPU")] if layout.gpus != plan.gpus else []
     said += [f"{name.upper()} {getattr(layout, name)}" for name in PINS if getattr(layout, name) != getattr(plan, name)]
     said += [f"batch {layout.batch:,}"] if layout.batch != plan.batch else []
     said += [f"{layout.exchange} exchange"] if layout.exchange != plan.exchange else []

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from helixplan.plans import Plan, PlanRank
+from helixplan.units import format_counted
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ def stages_alike(plan: Plan) -> str | None:
     if plan.layout.pp == 1:
         return None
     each = plan.layout.gpus // plan.layout.pp
-    return f"{plan.layout.pp} pipeline stages of {each} GPUs, each laid out as this first one: GPU g + {each} s in stage s"
+    size = format_counted(each, "GPU")
+    return f"{plan.layout.pp} pipeline stages of {size}, each laid out as this first one: GPU g + {each} s in stage s"
 
 
 def timeline(plan: Plan) -> list[Bar]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from helixplan.plans import Plan, PlanAlternative, PlanLayout, PlanPhase
-from helixplan.units import format_bytes, format_context, format_count, format_seconds
+from helixplan.units import format_bytes, format_context, format_count, format_counted, format_seconds
 
 ALTERNATIVE_COLUMNS = ("GPUs", "KVPxTPAxDP", "TPFxEP", "PP", "batch", "TTL", "tok/s/user", "tok/s/GPU", "GB/GPU")
 NOTICED = 0.0005
@@ -33,7 +33,7 @@ def facts(plan: Plan) -> list[tuple[str, str]]:
         ("GPUs", f"{layout.gpus}{stages} ({'no' if layout.family == 'none' else layout.family} family)"),
         ("attention", f"KVP {layout.kvp} x TPA {layout.tpa} x DP {layout.dp}"),
         ("FFN", f"TPF {layout.tpf} x EP {layout.ep}"),
-        ("batch", f"{format_count(layout.batch)} concurrent request{'s' if layout.batch > 1 else ''}"),
+        ("batch", format_counted(layout.batch, "concurrent request")),
         ("exchange", exchange(plan)),
         ("TTL", f"{format_seconds(cost.ttl_s)} (speed of light {format_seconds(cost.ttl_ideal_s)}{constants(plan)})"),
         ("throughput", f"{cost.tokens_per_s_per_user:.4g} tokens/s/user, {cost.tokens_per_s_per_gpu:.4g} tokens/s/GPU"),
@@ -76,8 +76,8 @@ def engine(plan: Plan) -> list[tuple[str, str]]:
 def layout_words(layout: PlanLayout) -> str:
     """A layout in one line."""
     return (
-        f"{layout.gpus} GPUs, KVP {layout.kvp} x TPA {layout.tpa} x DP {layout.dp}, TPF {layout.tpf} x EP {layout.ep}, "
-        f"PP {layout.pp}, batch {layout.batch:,}"
+        f"{format_counted(layout.gpus, 'GPU')}, KVP {layout.kvp} x TPA {layout.tpa} x DP {layout.dp}, "
+        f"TPF {layout.tpf} x EP {layout.ep}, PP {layout.pp}, batch {layout.batch:,}"
     )
 
 

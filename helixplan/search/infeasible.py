@@ -28,7 +28,7 @@ from helixplan.search.space import (
     replica_sizes,
     tie,
 )
-from helixplan.units import format_bytes, format_context, format_seconds
+from helixplan.units import format_bytes, format_context, format_counted, format_seconds
 
 WIDER = 8
 """How many domains of the fast link a larger replica is looked for on."""
@@ -178,7 +178,7 @@ def _detail(case: Case, request: Request, name: str, members: list[str], found: 
         place = _least(found, found.bytes, members, name)
         least, cache = found.bytes[place], found.cache[place]
         at = format_context(case.workload.context_tokens)
-        most = "" if budget_rule(request) in members else f" on up to {max(found.sizes)} GPUs"
+        most = "" if budget_rule(request) in members else f" on up to {format_counted(max(found.sizes), 'GPU')}"
         parts = f"KV cache {format_bytes(cache)}, weights and all else {format_bytes(least - cache)}"
         holds = f"a GPU may hold {format_bytes(memory_limit(case))}"
         return f"{holds}, and at {at} tokens the rest leaves no layout{most} under {format_bytes(least)}: {parts}"
@@ -192,10 +192,10 @@ def _detail(case: Case, request: Request, name: str, members: list[str], found: 
         return f"asked for with --{name}{why}"
     domain = case.hardware.interconnect.domain_gpus
     said = {
-        "gpus": f"asked for exactly {request.gpus} GPUs",
-        "max-gpus": f"asked for at most {request.max_gpus} GPUs",
+        "gpus": f"asked for exactly {format_counted(request.gpus or 0, 'GPU')}",
+        "max-gpus": f"asked for at most {format_counted(request.max_gpus or 0, 'GPU')}",
         DOMAIN: f"a replica stays within one domain of the fast link, {domain} GPUs, unless --gpus or --max-gpus says otherwise",
-        BATCH: f"asked for {request.batch} concurrent requests",
+        BATCH: f"asked for {format_counted(request.batch or 0, 'concurrent request')}",
     }
     return said.get(name) or next(rule.reason for rule in rules_asked_for(case, request) if rule.name == name)
 
