@@ -128,6 +128,7 @@ ORDER = [
     "nearest",
     "advice",
     "report.wording",
+    "report.models",
     "report.curves",
     "report.pictures",
     "report.terminal",

@@ -9,6 +9,7 @@ import pytest
 
 import helixplan as hp
 from helixplan.inputs.workload import MAX_BATCH, Request
+from helixplan.search.batch import primary
 from helixplan.search.gaps import Pairs
 from helixplan.search.optimum import break_ties
 from helixplan.search.solver import HalfRows, smallest_conflict, solve, undominated
@@ -98,6 +99,36 @@ def test_the_solver_chooses_halves_of_one_point_under_both_limits() -> None:
     tight = solve(attention, ffn, 7.0, None, 1.0, lambda a, f: attention.bytes[0, a] + ffn.bytes[0, f] <= 7)
     assert tight.objective == pytest.approx(3.0)
     assert solve(attention, ffn, 3.0, None, 1.0, lambda a, f: True).status == "infeasible"
+
+
+def test_the_solver_finds_what_exact_scores_find_where_presolve_lost_it(r1: hp.Model) -> None:
+    for context in (131_000, 131_072, 131_170):
+        plan = hp.plan(r1, "h200-hgx", context_tokens=context, ttl_s=0.05, max_gpus=32)
+        assert plan.proof is not None
+        assert plan.proof.objective == pytest.approx(plan.cost.tokens_per_s_per_gpu)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_solver_finds_what_brute_force_finds(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+
+    def half(count: int) -> HalfRows:
+        seconds = draw.uniform(5e-3, 3e-2, count)
+        return HalfRows(draw.integers(0, 150, count), seconds, draw.uniform(2e10, 1e11, (4, count)), seconds / 7)
+
+    attention, ffn = half(300), half(500)
+    pairs = [(a, f) for a in range(300) for f in np.flatnonzero(ffn.point == attention.point[a]).tolist()]
+
+    def keeps(a: int, f: int) -> bool:
+        return bool(attention.seconds[a] + ffn.seconds[f] <= 0.05 and np.all(attention.bytes[:, a] + ffn.bytes[:, f] <= 1.4e11))
+
+    least = min(attention.objective[a] + ffn.objective[f] for a, f in pairs if keeps(a, f))
+    assert solve(attention, ffn, 1.4e11, 0.05, 0.01, keeps).objective == pytest.approx(least, rel=1e-11)
+
+
+def test_what_takes_for_ever_is_best_at_nothing() -> None:
+    for goal in ("throughput", "interactivity", "users", "gpus"):
+        assert primary(goal, np.array([np.inf, 1.0]), np.array([1, 2]), np.array([9, 1])).argmin() == 1
 
 
 def test_a_pair_that_only_rounding_lets_in_is_forbidden() -> None:

@@ -26,9 +26,8 @@ def primary(goal: str, ttl_s: Amount, gpus: Amount, batch: Amount) -> Amount:
         return gpus * ttl_s / batch
     if goal == "interactivity":
         return ttl_s + 0.0 * gpus
-    if goal == "users":
-        return -1.0 * batch + 0.0 * ttl_s
-    return 1.0 * gpus + 0.0 * ttl_s
+    # What takes for ever is no answer, however many users it has or few GPUs.
+    return np.where(np.isfinite(ttl_s), np.multiply(-1.0, batch) if goal == "users" else np.multiply(1.0, gpus), np.inf)
 
 
 def break_order(space: Space, pairs: Pairs) -> list[Amount]:
