@@ -146,7 +146,9 @@ class ContextRange(Document):
     low: Edge
     high: Edge
     searched: int
-    """Contexts within the range at which the whole search was run; between them the rivals known were looked at."""
+    """Contexts within the range at which the whole search was run."""
+    step: Number
+    """In between, the rivals known were looked at at contexts in at most this ratio."""
 
 
 class Crossover(Document):

@@ -24,6 +24,7 @@ from helixplan.layout import Layout, Layouts
 from helixplan.numeric import Bools, Floats, Ints
 from helixplan.plans import PlanLayout
 from helixplan.search.batch import primary
+from helixplan.search.gaps import TIE
 from helixplan.search.optimum import Best, find_best
 
 SPAN = 16
@@ -32,11 +33,13 @@ OCTAVES = 2
 """Crossovers are looked for over so many doublings and halvings of the plan's context."""
 STEP, GROWTH, LONGEST = 1.01, 1.15, 2.0
 """Contexts looked at are first this ratio apart, the ratio's logarithm growing from step to step, up to the longest."""
+FINE_STEP, MOST_STEPS = 1.004, 250
+"""How far apart they are once edges are known, and with them the rivals beyond: further where that takes more steps."""
 CLOSE = 1.002
 """Both sides of an edge are at most this ratio apart."""
 
-COARSE, FINE = np.unique(np.round(1.6 ** np.arange(20)).astype(np.int64)), 12
-"""Rivals are looked at with so many requests a group and stage, and then between the most allowed and the next."""
+COARSE, FINE, ROUNDS = np.unique(np.round(1.6 ** np.arange(20)).astype(np.int64)), 12, 2
+"""Rivals are looked at with so many requests a group and stage, and then, in rounds, between the most allowed and the next."""
 
 Sizes = tuple[int, int, int, int, int, int]
 Belongs = Callable[[Sizes | None], bool]
@@ -87,25 +90,35 @@ class Contexts:
         elif request.goal not in ("throughput", "users"):
             batch = np.ones_like(stride)
         else:
-            most = np.maximum(self._allowed(case, rivals, COARSE * stride).sum(axis=1, keepdims=True), 1)
-            low, high = COARSE[most - 1], COARSE[np.minimum(most, len(COARSE) - 1)]
-            batch = (low + (high - low) * np.arange(FINE) // FINE) * stride
-        value = self._value(case, rivals, batch).min(axis=1)
-        return None if np.isinf(np.min(value)) else [*self.rivals][int(np.argmin(value))]
+            looked = np.broadcast_to(COARSE, (len(rivals), len(COARSE)))
+            for _ in range(ROUNDS):
+                most = np.maximum(self._allowed(case, rivals, looked * stride).sum(axis=1, keepdims=True), 1)
+                low, high = (
+                    np.take_along_axis(looked, np.minimum(place, looked.shape[1] - 1), axis=1) for place in (most - 1, most)
+                )
+                looked = low + (high - low) * np.arange(FINE) // FINE
+            batch = looked * stride
+        value, seconds = self._value(case, rivals, batch)
+        if np.isinf(np.min(value)):
+            return None
+        each, at = np.arange(len(rivals)), np.argmin(value, axis=1)
+        tied = value[each, at] <= np.min(value) + TIE * abs(np.min(value))
+        order = np.lexsort((seconds[each, at], rivals[:, :4].prod(axis=1), ~tied))
+        return [*self.rivals][int(order[0])]
 
     def _allowed(self, case: Case, rivals: Ints, batch: Ints) -> Bools:
         """Where rivals keep memory and TTL at batches.  -> (rivals, batches)"""
-        return np.isfinite(self._value(case, rivals, batch))
+        return np.isfinite(self._value(case, rivals, batch)[0])
 
-    def _value(self, case: Case, rivals: Ints, batch: Ints) -> Floats:
-        """What the objective makes least, infinite where memory or TTL is not kept.  -> (rivals, batches)"""
+    def _value(self, case: Case, rivals: Ints, batch: Ints) -> tuple[Floats, Floats]:
+        """What the objective makes least, infinite where memory or TTL is not kept; and TTL (s).  -> (rivals, batches) each"""
         request = self.plan.request
         kvp, tpa, dp, pp, tpf, ep = np.repeat(rivals, batch.shape[1], axis=0).T
         requests = np.minimum(batch.ravel(), MAX_BATCH)
         scores = score_case(case, Layouts(kvp, tpa, tpf, ep, dp, pp), requests)
         fine = scores.fits if request.ttl_s is None else scores.fits & (scores.ttl_s <= request.ttl_s)
         value = primary(request.goal, scores.ttl_s, scores.gpus, requests)
-        return np.where(fine, value, np.inf).reshape(batch.shape)
+        return np.where(fine, value, np.inf).reshape(batch.shape), scores.ttl_s.reshape(batch.shape)
 
     def boundary(self, inside: int, outside: int, belongs: Belongs) -> tuple[int, int]:
         """Two contexts next to each other (at most ``CLOSE`` apart), the first of which belongs and the second not.
@@ -134,16 +147,30 @@ class Contexts:
 def context_range(contexts: Contexts) -> ContextRange:
     """How far the plan's sizes stay the best, up and down."""
     here = contexts.plan.case.workload.context_tokens
-    low = _edge(contexts, max(1, here // SPAN))
-    high = _edge(contexts, min(MAX_CONTEXT, here * SPAN))
-    return ContextRange(low=low, high=high, searched=sum(low.tokens <= tokens <= high.tokens for tokens in contexts.best))
+    low, high = (_edge(contexts, last, STEP, GROWTH) for last in (max(1, here // SPAN), min(MAX_CONTEXT, here * SPAN)))
+    low, high = _nearest(contexts, low), _nearest(contexts, high)
+    searched = sum(low.tokens <= tokens <= high.tokens for tokens in contexts.best)
+    step = max(_fine_step(contexts, low), _fine_step(contexts, high))
+    return ContextRange(low=low, high=high, searched=searched, step=step)
 
 
-def _edge(contexts: Contexts, last: int) -> Edge:
-    """The nearest boundary on the way to ``last``."""
+def _nearest(contexts: Contexts, edge: Edge) -> Edge:
+    """The nearest boundary this side of an edge, by what the rivals known by now say."""
+    nearer = _edge(contexts, edge.tokens, _fine_step(contexts, edge), 1.0)
+    return edge if nearer.ends == "the search" else _nearest(contexts, nearer)
+
+
+def _fine_step(contexts: Contexts, edge: Edge) -> float:
+    """The ratio of the contexts at which the rivals are looked at between the plan's own and an edge."""
+    reach: float = abs(math.log(edge.tokens / contexts.plan.case.workload.context_tokens))
+    return max(FINE_STEP, math.exp(reach / MOST_STEPS))
+
+
+def _edge(contexts: Contexts, last: int, step: float, growth: float) -> Edge:
+    """The nearest boundary that is found on the way to ``last``."""
     plan = contexts.plan
     mine, inside = sizes_of(plan.layout), plan.case.workload.context_tokens
-    for tokens in _outward(inside, last):
+    for tokens in _outward(inside, last, step, growth):
         if tokens != last and contexts.leader(tokens) == mine:
             continue
         if contexts.winner(tokens) != mine:
@@ -155,13 +182,13 @@ def _edge(contexts: Contexts, last: int) -> Edge:
     return Edge(tokens=inside, beyond_tokens=None, beyond=None, ends="the search")
 
 
-def _outward(start: int, last: int) -> Iterator[int]:
+def _outward(start: int, last: int, ratio: float, growth: float) -> Iterator[int]:
     """Contexts from the start to the last, further and further apart."""
-    ratio, tokens = STEP, start
+    tokens = start
     while tokens != last:
         further = math.ceil(tokens * ratio) if last > start else math.floor(tokens / ratio)
         tokens = min(further, last) if last > start else max(further, last)
-        ratio = min(ratio**GROWTH, LONGEST)
+        ratio = min(ratio**growth, LONGEST)
         yield tokens
 
 

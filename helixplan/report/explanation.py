@@ -177,11 +177,12 @@ def context_lines(told: Explanation) -> list[tuple[str, str]]:
     """How far the layout holds, and where KVP changes."""
     low, high = told.contexts.low, told.contexts.high
     span = f"from {low.tokens:,} to {high.tokens:,} tokens of context"
-    if told.contexts.searched > 1:
-        span += f", at each of the {told.contexts.searched} contexts searched there"
+    span += f": searched at {told.contexts.searched} of them, the rivals looked at every {percent(told.contexts.step - 1)}"
     if low.tokens == high.tokens:
         span = f"at {low.tokens:,} tokens of context; close by, on either side, another is"
     lines = [("optimal", span)]
+    if low.tokens != high.tokens:
+        lines.append(("", "(whole batches may let another win for a moment in between)"))
     lines += [("below", _edge(low)), ("above", _edge(high))]
     lines += [
         ("crossover", f"KVP {one.below.kvp} at {one.below_tokens:,} tokens, KVP {one.above.kvp} at {one.above_tokens:,}")
