@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 
 from helixplan.errors import InputError
@@ -44,29 +45,35 @@ def parse_seconds(text: str, field: str) -> float:
     return float(parts[0] * Decimal(scale))
 
 
-def format_seconds(seconds: float) -> str:
-    """Three or four significant digits in the unit people would use: "12.35 ms"."""
+def format_seconds(seconds: float, digits: int = 4) -> str:
+    """So many significant digits (of microseconds one fewer) in the unit people would use: "12.35 ms"."""
     if seconds == 0:
         return "0 us"
     for unit, scale in (("s", 1.0), ("ms", 1e-3)):
         if abs(seconds) >= scale * 0.9995:
-            return f"{seconds / scale:.4g} {unit}"
-    return f"{seconds / 1e-6:.3g} us"
+            return f"{seconds / scale:.{digits}g} {unit}"
+    return f"{seconds / 1e-6:.{digits - 1}g} us"
 
 
-def exact_seconds(seconds: float) -> str:
-    """All digits, as ``parse_seconds`` reads them back exactly: "20ms"."""
+def exact_seconds(seconds: float, between: str = "") -> str:
+    """All digits, as ``parse_seconds`` reads them back exactly: "20ms"; ``between`` stands before the unit."""
     exact = Decimal(repr(seconds))
     unit = next((unit for unit in ("s", "ms") if exact >= Decimal(SECONDS[unit])), "us")
-    return f"{(exact / Decimal(SECONDS[unit])).normalize():f}{unit}"
+    return f"{(exact / Decimal(SECONDS[unit])).normalize():f}{between}{unit}"
 
 
-def format_bytes(size: float) -> str:
+def format_bytes(size: float, digits: int = 4) -> str:
     """Decimal units, as datasheets use: "178.8 GB"."""
     for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if abs(size) >= scale:
-            return f"{size / scale:.4g} {unit}"
+            return f"{size / scale:.{digits}g} {unit}"
     return f"{size:.0f} B"
+
+
+def told_apart(one: float, other: float, written: Callable[[float, int], str]) -> tuple[str, str]:
+    """Two quantities of which one is the larger, in as many digits as it takes to see that, but at least four."""
+    digits = next((digits for digits in range(4, 17) if written(one, digits) != written(other, digits)), 4)
+    return written(one, digits), written(other, digits)
 
 
 def format_count(count: float) -> str:

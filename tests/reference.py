@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from itertools import product
 from statistics import NormalDist
 from typing import Any
 
@@ -415,11 +414,15 @@ def whole(a: Any) -> bool:
 def sound_layouts(model: Model, most_gpus: int) -> list[Layout]:
     """Every layout on up to so many GPUs that splits no head, found by trying all numbers."""
     found = []
-    sizes = range(1, most_gpus + 1)
-    for kvp, tpa, dp, pp in product(sizes, repeat=4):
+    sizes = [
+        (kvp, tpa, dp, pp)
+        for kvp in range(1, most_gpus + 1)
+        for tpa in range(1, most_gpus // kvp + 1)
+        for dp in range(1, most_gpus // (kvp * tpa) + 1)
+        for pp in range(1, min(most_gpus // (kvp * tpa * dp), model.layers) + 1)
+    ]
+    for kvp, tpa, dp, pp in sizes:
         n = kvp * tpa * dp
-        if n * pp > most_gpus or pp > model.layers:
-            continue
         fine = all(
             a.query_heads % (kvp * tpa) == 0 and (a.kv_heads % (s := kvp * tpa if whole(a) else tpa) == 0 or s % a.kv_heads == 0)
             for _, a, _ in model.attention_kinds

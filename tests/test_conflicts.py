@@ -14,6 +14,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import helixplan as hp
+from helixplan.engines import posed
+from helixplan.inputs.workload import Request, Workload
+from helixplan.search.optimum import feasible
 from helixplan.units import format_bytes, parse_count, parse_seconds
 from tests.conftest import profile
 from tests.reference import sound_layouts
@@ -42,7 +45,8 @@ def wider(hardware: hp.Hardware, request: dict[str, Any]) -> set[int]:
     stage = math.lcm(pins["kvp"] * pins["tpa"] * pins["dp"], pins["tpf"] * pins["ep"])
     implied = {stage * pins["pp"] * count for count in range(1, WIDER + 1)} if joined else set()
     most = (WIDER if joined else 1) * wires.domain_gpus
-    return {*range(1, most + 1)} | asked_sizes(hardware, request) | implied
+    whole = {16 * wires.domain_gpus, 32 * wires.domain_gpus} if joined else set()
+    return {*range(1, most + 1)} | asked_sizes(hardware, request) | implied | whole
 
 
 def asked_sizes(hardware: hp.Hardware, request: dict[str, Any]) -> set[int]:
@@ -188,11 +192,7 @@ def test_conflicts_are_minimal_and_relaxations_work_over_a_hundred_cases_and_mor
 
 
 def works(model: hp.Model, hardware: hp.Hardware, request: dict[str, Any], how: dict[str, Any]) -> bool:
-    try:
-        hp.plan(model, hardware, **request, **how)
-    except hp.InfeasibleError:
-        return False
-    return True
+    return feasible(posed(model, hardware, Workload(**how)), Request(**request))
 
 
 def conflict_of(model: hp.Model, hardware: hp.Hardware, **request: Any) -> tuple[list[str], dict[str, hp.Plan | Any]]:
@@ -257,7 +257,54 @@ def test_where_no_single_change_helps_two_do(llama: hp.Model, gb200: hp.Hardware
 
 def test_two_small_changes_stand_beside_one_large(r1: hp.Model, gb200: hp.Hardware) -> None:
     _, options = conflict_of(r1, gb200, context_tokens=1_000_000, ttl_s=0.02, batch=4000)
-    assert {"--batch 81", "--context 13k", "--batch 569 and --context 150k"} <= set(options)
+    assert {"--batch 81", "--context 13k", "--batch 576 and --context 150k"} <= set(options)
+
+
+@pytest.mark.parametrize(
+    ("model", "hardware", "request_", "how"),
+    [
+        ("llama-3.1-405b", "gb200-nvl72", {"ttl_s": 0.01, "batch": 16}, {"context_tokens": 500_000, "engine": "vllm"}),
+        ("gpt-oss-120b", "h100-hgx", {"ttl_s": 0.005, "batch": 4}, {"context_tokens": 128_000}),
+        ("deepseek-r1", "gb200-nvl72", {"ttl_s": 0.02, "batch": 4000}, {"context_tokens": 1_000_000}),
+    ],
+)
+def test_neither_half_of_a_pair_goes_further_than_it_must(
+    model: str, hardware: str, request_: dict[str, Any], how: dict[str, Any]
+) -> None:
+    at = hp.load_model(model), hp.load_hardware(hardware)
+    with pytest.raises(hp.InfeasibleError) as caught:
+        hp.plan(*at, **request_, **how)
+    pairs = [option.changes for option in caught.value.relaxations if len(option.changes) == 2]
+    assert any(all(change.startswith(("--ttl", "--batch", "--context")) for change in pair) for pair in pairs)
+    for pair in pairs:
+        asked, posed_as = relaxed(request_, how, pair)
+        assert works(*at, asked, posed_as)
+        for change in pair:
+            if change.startswith("--ttl"):
+                assert not works(*at, asked | {"ttl_s": asked["ttl_s"] * 0.998}, posed_as), pair
+            elif change.startswith("--batch"):
+                assert not works(*at, asked | {"batch": asked["batch"] + 1}, posed_as), pair
+            elif change.startswith("--context"):
+                assert not works(*at, asked, posed_as | {"context_tokens": round(posed_as["context_tokens"] * 1.012)}), pair
+
+
+def test_more_gpus_than_eight_domains_are_looked_at_too(llama: hp.Model) -> None:
+    members, options = conflict_of(llama, hp.load_hardware("h200-hgx"), context_tokens=1_000_000, batch=64)
+    assert members == ["nvlink-domain", "memory-fits"]
+    assert "--max-gpus 140" in options
+    request = {"context_tokens": 1_000_000, "batch": 64, "max_gpus": 139}
+    assert conflict_of(llama, hp.load_hardware("h200-hgx"), **request)[0] == ["max-gpus", "memory-fits"]
+
+
+def test_what_is_asked_and_what_there_is_are_told_apart() -> None:
+    with pytest.raises(hp.InfeasibleError) as caught:
+        hp.plan("qwen3.5-397b-a17b", "a100-hgx", context_tokens=1_000_000, ttl_s=0.01, gpus=8)
+    assert "at most 10 ms, and the rest leaves no layout under 10.00" in caught.value.conflict[0].detail
+    with pytest.raises(hp.InfeasibleError) as caught:
+        hp.plan("deepseek-r1", "gb200-nvl72", context_tokens=1_000_000, ttl_s=0.0050031)
+    assert (
+        "at most 5.0031 ms, and the rest leaves no layout under 9.271 ms, nor under 9.381 ms" in caught.value.conflict[0].detail
+    )
 
 
 def test_memory_is_told_in_what_it_holds(llama: hp.Model, gb200: hp.Hardware) -> None:

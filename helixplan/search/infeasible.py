@@ -28,10 +28,11 @@ from helixplan.search.space import (
     replica_sizes,
     tie,
 )
-from helixplan.units import format_bytes, format_context, format_counted, format_seconds
+from helixplan.units import exact_seconds, format_bytes, format_context, format_counted, format_seconds, told_apart
 
-WIDER = 8
-"""How many domains of the fast link a larger replica is looked for on."""
+WIDER, WIDEST, MOST_LOOKED_AT = 8, (16, 32), 256
+"""On how many domains of the fast link a larger replica is looked for: every number of GPUs of the first so many, and these many
+whole ones where they have no more GPUs than that. (Where only those do, ``relief.more_gpus`` looks at what lies between.)"""
 
 
 @dataclass(frozen=True)
@@ -67,15 +68,20 @@ def find_conflict(case: Case, request: Request, sizes: list[int] | None = None) 
 
 
 def wider_sizes(case: Case, request: Request) -> list[int]:
-    """Replica sizes beyond those asked for: up to a domain, several where a link joins them, and what pins imply."""
+    """Replica sizes beyond those asked for: up to a domain, many where a link joins them, and what pins imply."""
     wires = case.hardware.interconnect
     domains = WIDER if wires.scale_out_bytes_per_s is not None else 1
     sizes = {*replica_sizes(case, request), *range(1, domains * wires.domain_gpus + 1)}
     if wires.scale_out_bytes_per_s is not None:
-        pins = {name: request.pins.get(name, 1) for name in PINS}
-        stage = math.lcm(pins["kvp"] * pins["tpa"] * pins["dp"], pins["tpf"] * pins["ep"])
-        sizes |= {stage * pins["pp"] * count for count in range(1, WIDER + 1)}
+        sizes |= {pinned_gpus(request) * count for count in range(1, WIDER + 1)}
+        sizes |= {size for size in (count * wires.domain_gpus for count in WIDEST) if size <= MOST_LOOKED_AT}
     return sorted(size for size in sizes if size <= MAX_GPUS)
+
+
+def pinned_gpus(request: Request) -> int:
+    """What the GPUs of every layout that keeps the pins are a multiple of."""
+    pins = {name: request.pins.get(name, 1) for name in PINS}
+    return math.lcm(pins["kvp"] * pins["tpa"] * pins["dp"], pins["tpf"] * pins["ep"]) * pins["pp"]
 
 
 def _is_request(name: str) -> bool:
@@ -180,12 +186,16 @@ def _detail(case: Case, request: Request, name: str, members: list[str], found: 
         at = format_context(case.workload.context_tokens)
         most = "" if budget_rule(request) in members else f" on up to {format_counted(max(found.sizes), 'GPU')}"
         parts = f"KV cache {format_bytes(cache)}, weights and all else {format_bytes(least - cache)}"
-        holds = f"a GPU may hold {format_bytes(memory_limit(case))}"
-        return f"{holds}, and at {at} tokens the rest leaves no layout{most} under {format_bytes(least)}: {parts}"
+        may, needs = told_apart(memory_limit(case), least, format_bytes)
+        return f"a GPU may hold {may}, and at {at} tokens the rest leaves no layout{most} under {needs}: {parts}"
     if name == TTL:
         assert request.ttl_s is not None
-        least = format_seconds(found.seconds[_least(found, found.seconds, members, name)])
-        return f"a token may take at most {format_seconds(request.ttl_s)}, and the rest leaves no layout under {least}"
+        least = found.seconds[_least(found, found.seconds, members, name)]
+        _, takes = told_apart(request.ttl_s, least, format_seconds)
+        asked = np.min(found.seconds, where=found.broken == 1 << found.names.index(TTL), initial=np.inf)
+        if np.isfinite(asked) and asked > (1 + 1e-9) * least:
+            takes += f", nor under {told_apart(least, asked, format_seconds)[1]} with all else that is asked for"
+        return f"a token may take at most {exact_seconds(request.ttl_s, ' ')}, and the rest leaves no layout under {takes}"
     if name.startswith("pin "):
         never = np.all(found.broken >> found.names.index(name) & 1)
         why = f"; no layout of {case.model.name} has it without splitting a head or a stage" if never else ""

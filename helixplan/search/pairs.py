@@ -15,8 +15,7 @@ from itertools import chain, islice
 
 from helixplan.cost.case import Case
 from helixplan.inputs.workload import MAX_GPUS, Request
-from helixplan.search.infeasible import wider_sizes
-from helixplan.search.optimum import feasible, feasible_sizes
+from helixplan.search.optimum import feasible
 from helixplan.search.relief import (
     MOST_MEMORY,
     Change,
@@ -25,6 +24,7 @@ from helixplan.search.relief import (
     at_ttl,
     least_ttl,
     longest_context,
+    more_gpus,
     most_requests,
     narrower,
     on_gpus,
@@ -54,7 +54,8 @@ def find_pairs(case: Case, request: Request, members: list[str], singles: list[R
     small = [(first, second) for first in firsts for second in _seconds(first, half) if second.said not in alone]
     small.sort(key=lambda pair: _length(case, request, pair[1]))
     best = {frozenset(change.axis for change in pair): pair for pair in reversed(small) if _touch(pair, case, request, members)}
-    pairs = (planned(*pair) for pair in sorted(best.values(), key=lambda pair: _length(case, request, pair[1])))
+    nearest = sorted(best.values(), key=lambda pair: _length(case, request, pair[1]))
+    pairs = (planned(*_tightened(case, *pair)) for pair in nearest)
     others = () if singles else _both_unmeasured(case, request, members)
     return [pair for pair in islice(chain(pairs, others), MOST) if pair is not None]
 
@@ -123,8 +124,7 @@ def _more_gpus(case: Case, request: Request) -> list[int]:
     wires, most = case.hardware.interconnect, max(replica_sizes(case, request))
     more = {2 * most} if 2 * most <= (MAX_GPUS if wires.scale_out_bytes_per_s is not None else wires.domain_gpus) else set()
     if request.ttl_s is not None:
-        wider = [size for size in wider_sizes(case, request) if size > most]
-        more |= {*feasible_sizes(case, replace(request, ttl_s=None), wider)[:1]}
+        more |= {*more_gpus(case, replace(request, ttl_s=None))}
     return sorted(more)
 
 
@@ -146,14 +146,39 @@ def _nearest(axis: str, first: Change, half: Change | None) -> Iterator[Change]:
         yield from most_requests(case, request)
 
 
+def _tightened(case: Case, first: Change, second: Change) -> tuple[Change, Change]:
+    """The same pair, its first change going no further than the second lets it: that was chosen for the first as it stood."""
+    there, asked = second.case, second.request
+    found: Change | None = None
+    if first.axis == "ttl":
+        found = next(least_ttl(there, asked), None)
+    elif first.axis == "batch":
+        found = next(most_requests(there, asked), None)
+    elif first.axis == "context":
+        unchanged = there.at_context(case.workload.context_tokens)
+        found = next(longest_context(unchanged, asked, there.workload.context_tokens), None)
+    value = None if found is None else _measure(first.axis, found.case, found.request)
+    if found is None or value is None:
+        return first, second
+    return replace(_moved(first, first.axis, value), said=found.said), _moved(second, first.axis, value)
+
+
+def _moved(change: Change, axis: str, value: float) -> Change:
+    """The same with something else asked along a measured axis."""
+    if axis == "context":
+        return replace(change, case=change.case.at_context(int(value)))
+    asked = replace(change.request, ttl_s=value) if axis == "ttl" else replace(change.request, batch=int(value))
+    return replace(change, request=asked)
+
+
 def _length(case: Case, request: Request, change: Change) -> float:
-    """How far a change, with the one it stands on, goes: the logarithms of the measures' ratios, added up."""
+    """How far a change, with the one it stands on, goes: the logarithms of the ratios of measures and GPUs, added up."""
     length = 0.0
     for axis in MEASURED:
         asked, given = _measure(axis, case, request), _measure(axis, change.case, change.request)
         if asked is not None and given is not None:
             length += abs(math.log(given / asked))
-    return length
+    return length + math.log(max(replica_sizes(change.case, change.request)) / max(replica_sizes(case, request)))
 
 
 def _both_unmeasured(case: Case, request: Request, members: list[str]) -> Iterator[Relief]:

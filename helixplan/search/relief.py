@@ -12,7 +12,7 @@ from helixplan.cost.step import attention_part, ffn_part
 from helixplan.engines import engine_of, free
 from helixplan.inputs.workload import BYTES_PER_ELEMENT, Request
 from helixplan.layout import Layout, Layouts
-from helixplan.search.infeasible import wider_sizes
+from helixplan.search.infeasible import pinned_gpus, wider_sizes
 from helixplan.search.optimum import feasible, feasible_sizes, find_best, find_optimum
 from helixplan.search.rules import BATCH, MEMORY, TTL, budget_rule, families_named
 from helixplan.search.space import replica_sizes
@@ -52,8 +52,14 @@ class Relief:
 
 def find_relief(case: Case, request: Request, members: list[str]) -> list[Relief]:
     """Single changes that make the request work, each of them planned anew; only what touches the conflict can."""
-    reliefs = (planned(change) for change in _nearby(case, request, members))
-    return [relief for relief in reliefs if relief is not None]
+    found: list[Relief] = []
+    for change in _nearby(case, request, members):
+        # Of dtypes the widest that works is the cheapest.
+        if change.axis in ("kv", "weights") and any(change.axis == relief.changes[0].axis for relief in found):
+            continue
+        relief = planned(change)
+        found += [] if relief is None else [relief]
+    return found
 
 
 def planned(*changes: Change) -> Relief | None:
@@ -141,10 +147,20 @@ def any_family(case: Case, request: Request) -> Iterator[Change]:
 
 def _other_sizes(case: Case, request: Request) -> Iterator[Change]:
     """The nearest numbers of GPUs that work, below and above the ones asked for."""
-    sizes = feasible_sizes(case, request, wider_sizes(case, request))
-    asked = max(replica_sizes(case, request))
-    nearest = [max((n for n in sizes if n < asked), default=None), min((n for n in sizes if n > asked), default=None)]
-    yield from (on_gpus(case, request, gpus) for gpus in nearest if gpus is not None)
+    below = [size for size in wider_sizes(case, request) if size < max(replica_sizes(case, request))]
+    nearest = [*feasible_sizes(case, request, below)[-1:], *more_gpus(case, request)]
+    yield from (on_gpus(case, request, gpus) for gpus in nearest)
+
+
+def more_gpus(case: Case, request: Request) -> list[int]:
+    """The fewest GPUs above those asked for that work; empty where none of ``wider_sizes`` does."""
+    wider = [size for size in wider_sizes(case, request) if size > max(replica_sizes(case, request))]
+    found = feasible_sizes(case, request, wider)[:1]
+    if not found:
+        return []
+    unit = pinned_gpus(request)
+    below = range(unit, found[0] + 1, unit)
+    return feasible_sizes(case, request, [size for size in below if size > max(replica_sizes(case, request))])[:1]
 
 
 def on_gpus(case: Case, request: Request, gpus: int) -> Change:
@@ -170,12 +186,13 @@ def using(case: Case, thousandths: int) -> Case:
 
 
 def narrower(case: Case, request: Request) -> Iterator[Change]:
-    """The next narrower dtypes that the GPU computes in, for the cache and for the weights."""
-    dtypes = [dtype for dtype, math_dtype in (("fp8", "fp8"), ("nvfp4", "fp4")) if math_dtype in case.hardware.gpu.flops_per_s]
+    """The next narrower dtypes: for the cache those that there are, for the weights those that engines unpack on such a GPU."""
+    weights = ("fp8", "nvfp4" if "fp4" in case.hardware.gpu.flops_per_s else "int4")
     widest = max(BYTES_PER_ELEMENT[case.precision.of(part)] for part in ("attention", "dense", "experts", "shared"))
-    for dtype in dtypes:
+    for dtype in ("fp8", "nvfp4"):
         if BYTES_PER_ELEMENT[dtype] < case.machine.kv_bytes:
             yield Change("kv", f"--kv {dtype}", replace(case, workload=replace(case.workload, kv_dtype=dtype)), request)
+    for dtype in weights:
         if BYTES_PER_ELEMENT[dtype] < widest:
             changed = replace(case, workload=replace(case.workload, weight_dtype=dtype))
             yield Change("weights", f"--weights {dtype}", changed, request)
