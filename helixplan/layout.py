@@ -99,8 +99,11 @@ class Layouts:
         return np.asarray(self.kvp * self.tpa * self.dp * self.pp)
 
     def __getitem__(self, rows: Any) -> Layouts:
-        """The layouts of a slice, a mask or an array of indices."""
-        return Layouts(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+        """The layouts of a slice, a mask or an array of indices: sound ones, so not checked again."""
+        some = object.__new__(Layouts)
+        for name, column in vars(self).items():
+            object.__setattr__(some, name, np.atleast_1d(column[rows]))
+        return some
 
     @classmethod
     def of(cls, *layouts: Layout) -> Layouts:

@@ -6,7 +6,7 @@ for every kind of stage (a model has one to three worth looking at), and a layou
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
 import numpy as np
@@ -129,10 +129,9 @@ def ffn_memory(shares: Shares, loads: list[StageLoad]) -> list[Memory]:
 
 def _stage(besides: Memory, a_layer: list[Memory], counts: tuple[Amount, ...]) -> Memory:
     """So many layers of each kind, and what comes besides."""
-    total = besides
-    for layer, count in zip(a_layer, counts, strict=True):
-        total += Memory(weights_bytes=count * layer.weights_bytes, kv_cache_bytes=count * layer.kv_cache_bytes)
-    return total
+    weights = sum(count * layer.weights_bytes for layer, count in zip(a_layer, counts, strict=True))
+    cache = sum(count * layer.kv_cache_bytes for layer, count in zip(a_layer, counts, strict=True))
+    return replace(besides, weights_bytes=besides.weights_bytes + weights, kv_cache_bytes=besides.kv_cache_bytes + cache)
 
 
 def memory_limit(case: Case) -> float:
