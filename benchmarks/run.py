@@ -103,15 +103,21 @@ def searching() -> list[tuple[str, str, str]]:
 
 
 def trusting() -> list[tuple[str, str, str]]:
-    """A plan verified on emulated ranks, and a suite of some hundred cases checked."""
+    """A plan explained, drawn up as a page and verified on emulated ranks, and a suite of some hundred cases checked."""
     suite = Path(__file__).parent.parent / "tests" / "suite" / "suite.toml"
     with tempfile.TemporaryDirectory() as folder:
         plan = Path(folder) / "plan.json"
         plan.write_text(hp.plan("deepseek-r1", "gb200-nvl72", context_tokens=MILLION, ttl_s=0.02).to_json())
+        explained, _ = process("explain", str(plan))
+        page = Path(folder) / "report.html"
+        reported, _ = process("report", str(plan), "--output", str(page), "--force")
+        size = page.stat().st_size
         verified, _ = process("verify", str(plan))
         cases = len(read_suite(suite))
         checked, _ = process("check", str(suite), "--baseline", str(Path(folder) / "baseline"), "--update", "--jobs", "2")
     return [
+        ("explain, the main command's plan, whole process", f"{explained:.2f} s", ""),
+        ("report, the same, whole process", f"{reported:.2f} s", f"{size / 1e6:.2f} MB of HTML"),
         ("verify, 64 ranks of R1, whole process", f"{verified:.2f} s", ""),
         (f"check, {cases} cases, 2 processes", f"{checked:.2f} s", f"{cases / checked:.0f} cases/s"),
     ]
