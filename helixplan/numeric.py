@@ -14,6 +14,21 @@ Bools: TypeAlias = npt.NDArray[np.bool_]
 Amount: TypeAlias = Any
 """A number or an array of them, one entry a layout: formulas broadcast."""
 
+NOTHING = 0.0
+"""The one zero that marks a term that is not there, so that no array of zeros is ever added up."""
+
+
+def plus(a: Amount, b: Amount) -> Amount:
+    """``a + b``, either of which may not be there."""
+    if a is NOTHING:
+        return b
+    return a if b is NOTHING else a + b
+
+
+def times(a: Amount, count: Amount) -> Amount:
+    """``a * count``, of which ``a`` may not be there."""
+    return NOTHING if a is NOTHING else a * count
+
 
 def ceil_div(a: Amount, b: Amount) -> Amount:
     """``a / b`` rounded up: shards that do not divide are padded.
@@ -40,14 +55,14 @@ def distinct(values: Ints | Floats) -> tuple[Floats, Ints]:
 SAMPLE = 4096
 
 
-def shared_rows(*columns: Ints) -> tuple[Ints, Ints]:
+def shared_rows(*columns: Ints) -> tuple[Ints, Ints | slice]:
     """``distinct_rows`` where rows repeat, every row for itself where a sample of them hardly does: sorting would cost more."""
     count = len(columns[0])
     sample = slice(None, None, max(1, count // SAMPLE))
     few, index = distinct_rows(*(column[sample] for column in columns))
     if len(few) < 0.9 * len(index):
         return distinct_rows(*columns)
-    return np.arange(count), np.arange(count)
+    return np.arange(count), slice(None)
 
 
 def distinct_rows(*columns: Ints) -> tuple[Ints, Ints]:
@@ -68,7 +83,7 @@ def distinct_rows(*columns: Ints) -> tuple[Ints, Ints]:
     return rows, index
 
 
-BLOCK = 16384
+BLOCK = 32768
 """Rows worked on at a time: few enough for the temporaries of a formula to stay in a core's cache."""
 
 

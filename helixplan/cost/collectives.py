@@ -44,26 +44,32 @@ def _only_groups(ranks: Amount, timing: Timing) -> Timing:
     return timing.times(np.where(np.asarray(ranks) > 1, 1.0, 0.0))
 
 
-def _collective(kernel: Collective, ranks: Amount, wire: Amount, link: Amount) -> Timing:
+def _told(machine: Machine, seconds: Amount, wire: Amount, network_s: Amount, median_error: float | None) -> Timing:
+    """Of a collective its seconds and, for what may be overlapped, those on the wire; the rest where details are asked for."""
+    if not machine.detailed:
+        return Timing(seconds, network_s=network_s)
+    return Timing(seconds, wire_bytes=wire, network_s=network_s).judged(median_error)
+
+
+def _collective(machine: Machine, kernel: Collective, ranks: Amount, wire: Amount, link: Amount) -> Timing:
     """a0 + a1 log2(p) or a0 + a1 (p-1), + d S/(S+S0) + wire/(e link)"""
     ranks = np.asarray(ranks, dtype=float)
     growth = np.log2(ranks) if kernel.growth == "log2" else ranks - 1
     ramp = kernel.ramp_us * wire / (wire + kernel.ramp_bytes)
     network_s = wire / (kernel.link_efficiency * link)
     seconds = (kernel.floor_us + kernel.growth_us * growth + ramp) * MICRO + network_s
-    timing = Timing(seconds, wire_bytes=wire, network_s=network_s)
-    return _only_groups(ranks, timing.judged(kernel.median_error))
+    return _only_groups(ranks, _told(machine, seconds, wire, network_s, kernel.median_error))
 
 
 def all_to_all(fabric: Fabric, ranks: Amount, reach: Amount, wire: Amount) -> Timing:
     """``wire``: the bytes a rank sends."""
-    return _collective(fabric.machine.hardware.kernels.all_to_all, ranks, wire, fabric.link(reach))
+    return _collective(fabric.machine, fabric.machine.hardware.kernels.all_to_all, ranks, wire, fabric.link(reach))
 
 
 def all_gather(fabric: Fabric, ranks: Amount, reach: Amount, contribution: Amount) -> Timing:
     """Every rank's ``contribution`` bytes to every other rank."""
     wire = (np.asarray(ranks) - 1) * contribution
-    return _collective(fabric.machine.hardware.kernels.all_gather, ranks, wire, fabric.link(reach))
+    return _collective(fabric.machine, fabric.machine.hardware.kernels.all_gather, ranks, wire, fabric.link(reach))
 
 
 def reduce_scatter(fabric: Fabric, ranks: Amount, reach: Amount, size: Amount) -> Timing:
@@ -87,11 +93,14 @@ def all_reduce(
 
     def shot(wire: Amount, extra_us: float) -> Timing:
         network_s = wire / (kernel.link_efficiency * link)
-        return Timing(start + extra_us * MICRO + network_s, wire_bytes=wire, network_s=network_s)
+        seconds = start + extra_us * MICRO + network_s
+        if not fabric.machine.detailed:
+            return Timing(seconds)
+        return Timing(seconds, wire_bytes=wire, network_s=network_s).judged(kernel.median_error)
 
     one, two = shot(size * (receivers - 1), 0.0), shot(size * (ranks + receivers - 2) / ranks, kernel.two_shot_us)
     taken = one.or_cheaper(two) if way is None else (one, two)[REDUCE_WAYS.index(way)]
-    return _only_groups(receivers, taken.judged(kernel.median_error))
+    return _only_groups(receivers, taken)
 
 
 def pipeline_hop(fabric: Fabric, reach: Amount, size: Amount) -> Timing:

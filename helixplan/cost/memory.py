@@ -6,8 +6,8 @@ for every kind of stage (a model has one to three worth looking at), and a layou
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import lru_cache, reduce
 
 import numpy as np
 
@@ -17,24 +17,31 @@ from helixplan.cost.shares import Shares
 from helixplan.inputs.model import Gemm, LatentAttention, Model, MoE
 from helixplan.inputs.workload import ACTIVATION_BYTES, BYTES_PER_ELEMENT
 from helixplan.layout import VALUE, dealt
-from helixplan.numeric import Amount, Floats, ceil_div
+from helixplan.numeric import NOTHING, Amount, Floats, ceil_div, plus, times
 
 
 @dataclass(frozen=True)
 class Memory:
     """Bytes of one GPU, numbers or arrays (M,)."""
 
-    weights_bytes: Amount = 0.0
-    kv_cache_bytes: Amount = 0.0
-    buffers_bytes: Amount = 0.0
-    workspace_bytes: Amount = 0.0
+    weights_bytes: Amount = NOTHING
+    kv_cache_bytes: Amount = NOTHING
+    buffers_bytes: Amount = NOTHING
+    workspace_bytes: Amount = NOTHING
 
     @property
     def total_bytes(self) -> Amount:
-        return self.weights_bytes + self.kv_cache_bytes + self.buffers_bytes + self.workspace_bytes
+        return reduce(plus, self._parts())
 
     def __add__(self, other: Memory) -> Memory:
-        return Memory(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+        return Memory(*(plus(a, b) for a, b in zip(self._parts(), other._parts(), strict=True)))
+
+    def times(self, count: Amount) -> Memory:
+        """The same ``count`` times over."""
+        return Memory(*(times(part, count) for part in self._parts()))
+
+    def _parts(self) -> tuple[Amount, ...]:
+        return self.weights_bytes, self.kv_cache_bytes, self.buffers_bytes, self.workspace_bytes
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ def stage_loads(model: Model, pp: int) -> list[StageLoad]:
 
 def fullest_loads(model: Model, pp: Floats) -> list[StageLoad]:
     """Of M pipelines the kinds of stages that may be the fullest, as many for each.  -> loads with arrays (M,)"""
-    table = _load_table(model)[:, :, pp.astype(int)]
+    table = np.take(_load_table(model), pp.astype(np.int64), axis=2)
     kinds = len(model.attention_kinds)
     return [StageLoad(tuple(rows[:kinds]), tuple(rows[kinds:-1]), rows[-1]) for rows in table]
 
@@ -129,9 +136,7 @@ def ffn_memory(shares: Shares, loads: list[StageLoad]) -> list[Memory]:
 
 def _stage(besides: Memory, a_layer: list[Memory], counts: tuple[Amount, ...]) -> Memory:
     """So many layers of each kind, and what comes besides."""
-    weights = sum(count * layer.weights_bytes for layer, count in zip(a_layer, counts, strict=True))
-    cache = sum(count * layer.kv_cache_bytes for layer, count in zip(a_layer, counts, strict=True))
-    return replace(besides, weights_bytes=besides.weights_bytes + weights, kv_cache_bytes=besides.kv_cache_bytes + cache)
+    return sum((layer.times(count) for layer, count in zip(a_layer, counts, strict=True)), besides)
 
 
 def memory_limit(case: Case) -> float:

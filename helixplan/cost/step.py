@@ -228,8 +228,9 @@ def _core_phases(shares: Shares, exchange: Ints, way: str) -> _Attended:
             floors = Timing(floor * chunks)
         else:
             floors = Timing(floor)
-        kernel = shares.case.machine.attention_kernel(attention)
-        timings["attention.core"] = core + floors.judged(kernel.median_error)
+        if shares.case.detailed:
+            floors = floors.judged(shares.case.machine.attention_kernel(attention).median_error)
+        timings["attention.core"] = core + floors
         up = np.where(exchange == VALUE, held.query, held.output)
         for matrix in attention.gemms(shares.case.model.hidden, held.query, held.kv, held.output, up):
             if matrix.phase == "attention.value_up":
@@ -268,8 +269,9 @@ def _exchange(
     together = overlapped(floor, core.seconds, exchange_floor, sent.network_s, handover, chunks)
     exposed = np.where(shares.kvp > 1, together - (floor * chunks + core.seconds), 0.0)
     timing = replace(sent, seconds=exposed, network_s=np.minimum(sent.network_s, exposed))
-    timing = timing.judged(run.median_error()) + run.before()
-    return timing, run.folded().times(np.where(shares.kvp > 1, 1.0, 0.0)), chunks
+    if shares.case.detailed:
+        timing = timing.judged(run.median_error())
+    return timing + run.before(), run.folded().times(np.where(shares.kvp > 1, 1.0, 0.0)), chunks
 
 
 def _value_up_floor(shares: Shares) -> float:

@@ -6,10 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from helixplan.numeric import Amount
-
-NOTHING = 0.0
-"""The one zero that marks a term an operation does not have, so that no array of zeros is ever added up."""
+from helixplan.numeric import NOTHING, Amount, plus, times
 
 BOUNDS = ("memory", "compute", "network", "floor")
 
@@ -33,11 +30,11 @@ class Timing:
     """By how much those are off in the median of such tests."""
 
     def __add__(self, other: Timing) -> Timing:
-        return Timing(*(_sum(a, b) for a, b in zip(self._parts(), other._parts(), strict=True)))
+        return Timing(*(plus(a, b) for a, b in zip(self._parts(), other._parts(), strict=True)))
 
     def times(self, count: Amount) -> Timing:
         """The same ``count`` times over (0: not at all)."""
-        return Timing(*(part if part is NOTHING else part * count for part in self._parts()))
+        return Timing(*(times(part, count) for part in self._parts()))
 
     def judged(self, median_error: float | None) -> Timing:
         """The same with what its constants' tests say, if there were any."""
@@ -77,9 +74,3 @@ class Timing:
             self.backed_s,
             self.error_s,
         )
-
-
-def _sum(a: Amount, b: Amount) -> Amount:
-    if a is NOTHING:
-        return b
-    return a if b is NOTHING else a + b
