@@ -348,6 +348,7 @@ def test_a_suites_page_answers_every_case(place: Path, main: Main, monkeypatch: 
     for case in read_suite(suite):
         command = case_command(case)
         assert command in read.text
+        assert "--engine" not in command
         monkeypatch.chdir(place)
         assert main(*shlex.split(command)[1:])[0] == (3 if case.name == "too-fast" else 0)
 

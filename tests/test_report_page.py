@@ -210,6 +210,19 @@ def test_what_a_focused_mark_says_stays_when_the_walk_scrolls(screen: Page, r1_p
     assert tip[2] <= mark[0] or tip[2] > mark[1]
 
 
+@pytest.mark.parametrize(("anchor", "shown"), [("#memory", "memory"), ("#%", "why"), ("#nothing", "why")])
+def test_whatever_an_address_ends_in_the_page_works(screen: Page, r1_page_file: Path, anchor: str, shown: str) -> None:
+    screen.open(r1_page_file)
+    screen.call("Page.navigate", url="about:blank")
+    screen.call("Page.navigate", url=r1_page_file.resolve().as_uri() + anchor)
+    deadline = time.perf_counter() + 5
+    while screen.run("document.readyState + location.protocol") != "completefile:":
+        assert time.perf_counter() < deadline
+    assert screen.run(SHOWN) == [shown]
+    assert screen.run("document.getElementById('theme').checkVisibility()")
+    assert screen.said == []
+
+
 def test_the_pages_own_keys_stay_its_own(screen: Page, r1_page_file: Path) -> None:
     screen.open(r1_page_file)
     screen.run("document.getElementById('tab-why').focus()")

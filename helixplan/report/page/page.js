@@ -20,7 +20,7 @@
     return key === "End" ? count - 1 : -1;
   };
   const addressed = () => {
-    const target = location.hash.length > 1 ? document.getElementById(decodeURIComponent(location.hash.slice(1))) : null;
+    const target = document.getElementById(location.hash.slice(1)); // names of sections and cases are plain ASCII
     const index = target ? panels.findIndex((panel) => panel.contains(target)) : -1;
     if (index >= 0) choose(index);
     if (index >= 0 && target !== panels[index]) target.scrollIntoView();
