@@ -127,6 +127,12 @@ def asking(plan: Plan, case: Case, model: str | None = None, hardware: str | Non
     return ["helixplan", verb, model or plan.model.name, hardware or plan.hardware.name, *as_options(work, request), *told]
 
 
+def asking_frontier(plan: Plan, case: Case, request: Request, model: str | None = None, hardware: str | None = None) -> list[str]:
+    """The command that asks for the frontier under a request, in the plan's case."""
+    options = as_options(_briefly(plan, case), request)
+    return ["helixplan", "frontier", model or plan.model.name, hardware or plan.hardware.name, *options]
+
+
 def _briefly(plan: Plan, case: Case) -> Workload:
     """The plan's workload without what the model's and the system's own defaults say as well."""
     work = workload_of(plan)

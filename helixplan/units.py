@@ -86,6 +86,12 @@ def format_counted(count: int, noun: str) -> str:
     return f"{format_count(count)} {noun}{'' if count == 1 else 's'}"
 
 
+def format_ordinal(number: int) -> str:
+    """ "2nd", "8th", "11th", "32nd"."""
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
+
+
 def format_context(tokens: int) -> str:
     """A context as people say it, and as ``parse_count`` reads it back exactly: "1M", "1.37M", "128Ki", "1234567"."""
     if tokens < 1000:

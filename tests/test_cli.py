@@ -104,6 +104,14 @@ def test_views_are_plain_text_at_80_columns_in_a_pipe(cli: Run, output_format: s
         assert max(len(line) for line in done.stdout.splitlines()) <= 80
 
 
+@pytest.mark.parametrize("command", [(), ("models",), ("hardware",)])
+def test_the_list_of_commands_is_not_cut_off(cli: Run, command: tuple[str, ...]) -> None:
+    out = cli(*command, "--help", COLUMNS="80").stdout
+    assert "Commands:" in out
+    assert "..." not in out.partition("Commands:")[2]
+    assert max(len(line) for line in out.splitlines()) <= 80
+
+
 def test_an_uncalibrated_system_says_so(cli: Run) -> None:
     done = cli("plan", "llama-3.1-70b", "mi300x", "--context", "100k")
     assert done.returncode == 0

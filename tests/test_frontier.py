@@ -26,7 +26,7 @@ from helixplan.report.curves import shown
 from helixplan.report.paper import reproduction
 from helixplan.report.pictures import STYLES, Picture, as_image, as_page, in_terminal
 from helixplan.search.frontier import beaten, find_frontier, joint
-from tests.conftest import ROOT, Run, llama_config
+from tests.conftest import ROOT, Main, Run, llama_config
 from tests.strategies import contexts, models, systems
 from tests.test_oracle import MOST_BATCH, Scored, brute_force
 
@@ -193,6 +193,18 @@ def test_the_frontier_prints_what_its_schema_says_and_csv_a_spreadsheet_reads(cl
     document = json.loads(compared.stdout)
     jsonschema.validate(document, json.loads(cli("schema", "comparison").stdout))
     assert [one["context_tokens"] for one in document["comparisons"]] == [1_000_000, 128_000]
+
+
+@pytest.mark.parametrize(("terminal", "colours"), [("xterm-256color", True), ("dumb", False)])
+def test_a_picture_has_colours_where_the_terminal_does(
+    terminal: str, colours: bool, main: Main, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", terminal)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    code, out, _ = main("frontier", "qwen3-32b", "gb200-nvl72", "--context", "10k", "--gpus", "1")
+    assert code == 0
+    assert ("\x1b[" in out.split("family")[0]) is colours
 
 
 def test_views_fit_80_columns_and_name_the_layouts(cli: Run) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import html
+import io
 import json
 import re
 import shlex
@@ -15,6 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 import helixplan as hp
 from helixplan.inputs import spelled
@@ -24,15 +28,15 @@ from helixplan.inputs.workload import PINS, Request, Workload
 from helixplan.plans import Plan
 from helixplan.regress.suites import read_suite
 from helixplan.replay import asking, case_of, inputs_of, read_plan
-from helixplan.report import wording
-from helixplan.report.commands import case_command
+from helixplan.report import markdown, wording
+from helixplan.report.commands import case_command, plan_commands
 from helixplan.report.in_markdown import plan_report
 from helixplan.report.material import Material, gather
 from helixplan.report.page.axes import Scale
 from helixplan.report.page.elements import VOID, element
 from helixplan.report.page.of_plan import plan_page
-from helixplan.units import exact_seconds, format_bytes, format_seconds, parse_seconds
-from tests.conftest import Main, Run, llama_config
+from helixplan.units import exact_seconds, format_bytes, format_ordinal, format_seconds, parse_seconds
+from tests.conftest import Main, Run, changed, llama_config
 
 SECTIONS = ["why", "layout", "timeline", "memory", "frontier", "sensitivity", "assumptions", "reproduce"]
 
@@ -273,6 +277,54 @@ def test_ticks_are_round_and_lie_on_the_axis(low: float, ratio: float, logarithm
         assert len(ticks) >= 3
 
 
+@given(st.lists(st.text(st.characters(exclude_categories=("Cs", "Cc", "Co", "Cn"))), min_size=2, max_size=2))
+def test_words_in_markdown_stay_words(words: list[str]) -> None:
+    """Read by another's parser, with raw HTML allowed."""
+    reader = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+    said = [" ".join(word.split()) for word in words]
+    for page, due in (
+        (markdown.table(words, [words]), said * 2),
+        (f"## name: {markdown.text(words[0])}", [f"name: {said[0]}".strip()]),
+    ):
+        inline = [token for token in reader.parse(page) if token.type == "inline"]
+        assert [token.content and "".join(part.content for part in token.children or []) for token in inline] == due
+        assert {part.type for token in inline for part in token.children or []} <= {"text", "text_special"}
+
+
+def test_an_estimates_commands_are_those_that_take_one(gb200: hp.Hardware, tmp_path: Path, main: Main) -> None:
+    model = hp.load_model("qwen3-32b")
+    plan = hp.estimate(model, gb200, hp.Layout(kvp=2, tpa=4, tpf=8, ep=1), context_tokens=100_000, batch=3)
+    commands = plan_commands(gather(plan, case_of(plan, model, gb200)))
+    asked = [shlex.split(command.split(" > ")[0]) for _, command in commands]
+    assert [words[1] for words in asked] == ["estimate", "frontier", "verify", "report"]
+    (tmp_path / "plan.json").write_text(plan.to_json())
+    for words in asked:
+        here = [str(tmp_path / word) if "." in word else word for word in words[1:]]
+        assert main(*here)[0] == 0, words
+
+
+def test_the_frontiers_command_gives_all_its_points(r1_report: Material, r1_page: str, main: Main) -> None:
+    command = next(command for _, command in plan_commands(r1_report) if " frontier " in command)
+    code, out, _ = main(*shlex.split(command)[1:])
+    assert code == 0
+    assert r1_report.frontier is not None
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [float(row["ttl_s"]) for row in rows] == [point.cost.ttl_s for point in r1_report.frontier.points]
+    assert html.escape(command) in r1_page
+    listed = r1_page.split('id="frontier"')[1].split("</table>", maxsplit=1)[0].count("<tr>") - 1
+    assert f"; {listed} shown, " in r1_page
+
+
+def test_every_row_and_column_has_a_name(r1_page: str) -> None:
+    assert not re.findall(r"<th scope=\"row\"></th>", r1_page)
+    assert len(re.findall(r"<th scope=\"col\"[^>]*></th>", r1_page)) <= 1
+
+
+def test_numbers_of_a_row_are_spelled_as_people_do() -> None:
+    told = [format_ordinal(number) for number in (1, 2, 3, 4, 11, 12, 13, 21, 22, 32, 64, 111, 112)]
+    assert told == ["1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "22nd", "32nd", "64th", "111th", "112th"]
+
+
 def test_markdown_has_the_same_and_its_tables_are_whole(r1_report: Material) -> None:
     out = plan_report(r1_report)
     assert out.startswith("## deepseek-r1 on gb200-nvl72, 1M tokens of context")
@@ -296,6 +348,7 @@ def test_a_suites_page_answers_every_case(place: Path, main: Main, monkeypatch: 
     for case in read_suite(suite):
         command = case_command(case)
         assert command in read.text
+        assert "--engine" not in command
         monkeypatch.chdir(place)
         assert main(*shlex.split(command)[1:])[0] == (3 if case.name == "too-fast" else 0)
 
@@ -308,6 +361,9 @@ def test_what_cannot_be_reported_is_refused_in_one_sentence(place: Path, r1_plan
         ((plan,), "--output: is missing"),
         ((plan, "--output", there), "exists already"),
         ((plan, "--output", place), "is a folder"),
+        ((plan, "--output", place / "page.md"), "--output: got '.md' with --format html"),
+        ((plan, "--output", place / "page"), "--output: got 'no ending' with --format html"),
+        ((plan, "--format", "markdown", "--output", place / "page.HTML"), "--output: got '.HTML' with --format markdown"),
         ((suite, "--format", "markdown", "--model", "x.json"), "--model: goes with a plan"),
         ((place / "nothing.toml", "--format", "markdown"), "nothing.toml"),
         ((place / "mine.json", "--format", "markdown"), "mine.json"),
@@ -318,6 +374,24 @@ def test_what_cannot_be_reported_is_refused_in_one_sentence(place: Path, r1_plan
         assert said in err
         assert err.count("\n") == 1
     assert there.read_text() == "mine"
+    assert not list(place.glob("*page*"))
+
+
+def test_a_figure_that_is_not_todays_is_refused_by_its_name(r1_plan: Plan, tmp_path: Path, main: Main) -> None:
+    whole, report = r1_plan.to_json(), tmp_path / "report.html"
+    for path, value, said in (
+        ("memory/kv_cache_bytes", 1.0, "memory.kv_cache_bytes is 1.0"),
+        ("ranks/3/memory_bytes", 5e9, "rank 3: memory_bytes"),
+        ("proof/candidates", 5, "proof.candidates is 5"),
+        ("cost/phases/2/bound", "memory", "cost.phases attention.exchange.bound is memory"),
+        ("alternatives/0/ttl_s", 0.01, "alternatives[0]"),
+    ):
+        plan = tmp_path / "plan.json"
+        plan.write_text(changed(whole, path, value))
+        code, out, err = main("report", str(plan), "--output", str(report))
+        assert (code, out, err.count("\n")) == (2, "", 1), path
+        assert said in err
+        assert not report.exists()
 
 
 def test_the_main_plans_report_takes_seconds(r1_plan: Plan, tmp_path: Path, cli: Run) -> None:

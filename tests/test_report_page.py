@@ -99,12 +99,12 @@ def test_a_real_mouse_and_the_arrow_keys_reach_the_marks(screen: Page, r1_page_f
     assert set(screen.run(stops)) == {1}
 
 
-@pytest.mark.parametrize("width", [1280, 390, 360])
+@pytest.mark.parametrize("width", [1280, 390, 360, 320])
 def test_no_page_scrolls_sideways(screen: Page, r1_page_file: Path, width: int) -> None:
     screen.open(r1_page_file, width)
     for name in SECTIONS:
         screen.run(f"document.getElementById('tab-{name}').click()")
-        assert screen.run("document.documentElement.scrollWidth") <= width, name
+        assert screen.run("(d => d.scrollWidth - d.clientWidth)(document.documentElement)") == 0, name
 
 
 CONTRAST = """(() => {
@@ -160,6 +160,100 @@ def test_paper_has_every_section_and_no_controls(screen: Page, r1_page_file: Pat
     screen.call("Emulation.setEmulatedMedia", media="")
     assert printed.startswith(b"%PDF-")
     assert printed.count(b"/Type /Page\n") >= 3
+
+
+def test_no_figure_is_broken_on_paper(screen: Page, r1_page_file: Path, place: Path, main: Main) -> None:
+    suite = place / "suite.html"
+    assert main("report", str(place / "suite.toml"), "--output", str(suite))[0] == 0
+    for file in (r1_page_file, suite):
+        screen.open(file, 718)  # an A4 sheet within Chromium's margins
+        screen.call("Emulation.setEmulatedMedia", media="print")
+        broken = screen.run(BROKEN)
+        wide = screen.run("document.documentElement.scrollWidth")
+        screen.call("Emulation.setEmulatedMedia", media="")
+        assert broken == []
+        assert wide <= 718
+
+
+BROKEN = """[...document.querySelectorAll('td.figure, td:nth-child(2), thead th:not(:empty)')].filter((cell) => {
+  const text = [...cell.childNodes].find((node) => node.nodeType === 3) || cell.firstElementChild?.firstChild;
+  if (text?.nodeType !== 3 || text.textContent.includes(' ')) return false;
+  const range = document.createRange();
+  range.selectNodeContents(text);
+  return new Set([...range.getClientRects()].map((box) => box.top)).size > 1;
+}).map((cell) => cell.outerHTML)"""
+
+
+def test_marks_are_seen_in_forced_colours(screen: Page, r1_page_file: Path) -> None:
+    screen.open(r1_page_file)
+    screen.call("Emulation.setEmulatedMedia", features=[{"name": "forced-colors", "value": "active"}])
+    grounds = screen.run(
+        "['.bar.floor', '.bar.compute', '.legend i.memory', '.cells > .hue0']"
+        ".map((mark) => getComputedStyle(document.querySelector(mark)).backgroundColor)"
+    )
+    canvas = screen.run("getComputedStyle(document.body.parentNode).backgroundColor")
+    screen.call("Emulation.setEmulatedMedia", features=[])
+    assert canvas not in grounds
+    assert len(set(grounds)) == len(grounds)
+
+
+def test_what_a_focused_mark_says_stays_when_the_walk_scrolls(screen: Page, r1_page_file: Path) -> None:
+    screen.open(r1_page_file, 360, 400)
+    screen.run("document.getElementById('tab-layout').click(), document.querySelector('.cells > span').focus()")
+    screen.key("End")
+    start = screen.run("document.activeElement.getBoundingClientRect().top")
+    assert start < 400
+    screen.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    tip = screen.run("(t => [t.hidden, t.textContent, t.getBoundingClientRect().bottom])(document.getElementById('tip'))")
+    mark = screen.run("(b => [b.top, b.bottom])(document.activeElement.getBoundingClientRect())")
+    assert tip[:2] == [False, screen.run("document.activeElement.getAttribute('aria-label')")]
+    assert tip[2] <= mark[0] or tip[2] > mark[1]
+
+
+@pytest.mark.parametrize(("anchor", "shown"), [("#memory", "memory"), ("#%", "why"), ("#nothing", "why")])
+def test_whatever_an_address_ends_in_the_page_works(screen: Page, r1_page_file: Path, anchor: str, shown: str) -> None:
+    screen.open(r1_page_file)
+    screen.call("Page.navigate", url="about:blank")
+    screen.call("Page.navigate", url=r1_page_file.resolve().as_uri() + anchor)
+    deadline = time.perf_counter() + 5
+    while screen.run("document.readyState + location.protocol") != "completefile:":
+        assert time.perf_counter() < deadline
+    assert screen.run(SHOWN) == [shown]
+    assert screen.run("document.getElementById('theme').checkVisibility()")
+    assert screen.said == []
+
+
+def test_the_pages_own_keys_stay_its_own(screen: Page, r1_page_file: Path) -> None:
+    screen.open(r1_page_file)
+    screen.run("document.getElementById('tab-why').focus()")
+    for key in ("ArrowDown", "ArrowUp"):
+        screen.key(key)
+        assert screen.run(SHOWN) == ["why"]
+
+
+CROSSED = """(() => {
+  const name = document.querySelector('.chart .said').getBoundingClientRect(), path = document.querySelector('.chart .line');
+  const here = (x, y) => x > name.left && x < name.right && y > name.top + 2 && y < name.bottom - 2;
+  const matrix = path.getScreenCTM(), length = path.getTotalLength();
+  const line = [...Array(2000).keys()].map((i) => path.getPointAtLength(i * length / 2000).matrixTransform(matrix));
+  const dots = [...document.querySelectorAll('.chart .point')].map((dot) => dot.getBoundingClientRect());
+  const box = document.querySelector('.chart').getBoundingClientRect();
+  return [line.length, [...line, ...dots.map((dot) => ({ x: dot.x + 4, y: dot.y + 4 }))].filter((at) => here(at.x, at.y)).length,
+    name.left >= box.left && name.right <= innerWidth && name.bottom <= box.bottom];
+})()"""
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_the_plans_name_hides_nothing_of_the_frontier(
+    screen: Page, r1_page_file: Path, tmp_path: Path, main: Main, width: int
+) -> None:
+    plan, file = str(tmp_path / "plan.json"), tmp_path / "fastest.html"
+    assert main("plan", "qwen3-32b", "gb200-nvl72", "--context", "100k", "--gpus", "1", "--output", plan)[0] == 0
+    assert main("report", plan, "--output", str(file))[0] == 0
+    for page in (r1_page_file, file):
+        screen.open(page, width)
+        screen.run("document.getElementById('tab-frontier').click()")
+        assert screen.run(CROSSED) == [2000, 0, True]
 
 
 def test_without_scripts_everything_is_shown(screen: Page, r1_page_file: Path) -> None:

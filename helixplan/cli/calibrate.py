@@ -37,7 +37,7 @@ def calibrate(
     force: Annotated[bool, typer.Option(help="Replace files that exist.")] = False,
     output_format: options.OutputFormat = options.Format.TABLE,
 ) -> None:
-    """Fit a system's kernel constants to measurements; print the errors on rows kept from the fit."""
+    """Fit a system's kernel constants to measurements. Prints the errors on rows kept from the fit."""
     from helixplan.evidence.calibrate import calibrate as fit_all
     from helixplan.inputs.hardware import load_hardware
 

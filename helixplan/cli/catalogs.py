@@ -88,7 +88,7 @@ def import_model(
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
     output_format: options.OutputFormat = options.Format.TABLE,
 ) -> None:
-    """Show what is understood of a config.json; refuse one that cannot be placed."""
+    """Show what is understood of a config.json. Refuses one that cannot be placed."""
     from helixplan.inputs.huggingface import bundled_style, load_model
 
     if output is not None:

@@ -52,7 +52,7 @@ def check(
     jobs: Annotated[str | None, typer.Option(help="Processes. Default: one a core.")] = None,
     output_format: Annotated[CheckFormat, typer.Option("--format", help="How the verdicts are printed.")] = CheckFormat.TABLE,
 ) -> None:
-    """Plan every case of a suite and compare with a baseline; print all failures and exit 1 where there are any."""
+    """Plan every case of a suite and compare with a baseline. Prints all failures and exits 1 where there are any."""
     from helixplan.regress.gate import judge, parse_tolerances
     from helixplan.regress.results import read_baseline
     from helixplan.regress.running import placeable, posed, run

@@ -27,7 +27,7 @@ def compare(
     output_format: options.OutputFormat = options.Format.TABLE,
     **given: Any,
 ) -> None:
-    """Compare Helix with the best of the baselines: speed, throughput, users, and what the overlap is worth."""
+    """Compare Helix with the best of the baselines. In speed, throughput, users, and what the overlap is worth."""
     from helixplan.api import compare_case, named_baselines
     from helixplan.engines import posed
     from helixplan.inputs.hardware import load_hardware

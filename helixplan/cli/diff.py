@@ -16,7 +16,7 @@ def diff(
     after: Annotated[Path, typer.Argument(metavar="B", help="The plan to hold against it.")],
     output_format: options.OutputFormat = options.Format.TABLE,
 ) -> None:
-    """Show layout, cost and memory of two plans side by side, and what moved them. Exit 0, whatever differs."""
+    """Show two plans side by side, and what moved them. Layout, cost and memory; exit 0, whatever differs."""
     from helixplan.regress.differences import between_plans
     from helixplan.replay import read_plan
     from helixplan.report import regression

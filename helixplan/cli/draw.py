@@ -19,7 +19,7 @@ def draw(
     output: Annotated[Path | None, typer.Option(help="Draw it to a file instead: .svg or .html.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
-    """Draw a plan: which GPU holds what in attention and in the FFN, and where a layer's time goes."""
+    """Draw which GPU holds what in both phases, and a layer in time."""
     from helixplan.replay import misplaced, read_plan
     from helixplan.report import drawing
 

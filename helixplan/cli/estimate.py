@@ -30,7 +30,7 @@ def estimate(
     output_format: options.OutputFormat = options.Format.TABLE,
     **given: Any,
 ) -> None:
-    """Score one layout; say which rules it breaks and whether it fits."""
+    """Score one layout: the rules it breaks, and whether it fits."""
     from helixplan.api import estimate as estimate_layout
     from helixplan.inputs.hardware import load_hardware
     from helixplan.inputs.huggingface import load_model

@@ -17,7 +17,7 @@ def explain(
     hardware: options.PlansHardware = None,
     output_format: options.OutputFormat = options.Format.TABLE,
 ) -> None:
-    """Why a plan won: where time goes, what binds, what each step would give, how far it holds."""
+    """Say why a plan won, and what would move it. Where time goes, what binds, what each step would give, how far it holds."""
     from helixplan.api import explain_plan
     from helixplan.replay import case_of, inputs_of, read_plan
 

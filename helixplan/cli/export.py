@@ -27,7 +27,7 @@ def export(
     model: options.PlansModel = None,
     hardware: options.PlansHardware = None,
 ) -> None:
-    """Write what launches a plan on an engine; say why and what else where the engine cannot run it."""
+    """Write what launches a plan on an engine. Says why and what else where the engine cannot run it."""
     from helixplan.nearest import export as files_of
     from helixplan.replay import case_of, inputs_of, read_plan
 

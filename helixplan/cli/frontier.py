@@ -47,7 +47,7 @@ def frontier(
     output_format: Annotated[FrontierFormat, typer.Option("--format", help="How the result is printed.")] = FrontierFormat.TABLE,
     **given: Any,
 ) -> None:
-    """Find every layout and batch that no other beats in both tokens/s/user and tokens/s/GPU."""
+    """Find every layout and batch that none beats in both rates. The rates are tokens/s/user and tokens/s/GPU."""
     from helixplan.api import frontier_case, named_families
     from helixplan.engines import posed
     from helixplan.inputs.hardware import load_hardware

@@ -35,7 +35,7 @@ def plan(
     output_format: options.OutputFormat = options.Format.TABLE,
     **given: Any,
 ) -> None:
-    """Find the best layout for a model on a system, with the proof that no allowed one is better."""
+    """Find the best layout, with the proof that none is better."""
     from helixplan.api import plan_case
     from helixplan.assembly import warnings_of
     from helixplan.engines import posed

@@ -13,6 +13,8 @@ from helixplan.cli.files import check_writable, write_atomically
 from helixplan.cli.progress import counted_while, shown_while
 from helixplan.errors import InputError
 
+PAGES = (".html", ".htm")
+
 
 class ReportFormat(StrEnum):
     """What a report is written in."""
@@ -31,9 +33,10 @@ def report(
         ReportFormat, typer.Option("--format", help="One self-contained page, or markdown for a pull request.")
     ] = ReportFormat.HTML,
 ) -> None:
-    """Write one page about a plan or a suite: the answer, why, the layout, the frontier, what it rests on."""
+    """Write one page about a plan or a suite. The answer, why, the layout, the frontier, what it rests on."""
     if output is not None:
         check_writable(output, force=force)
+        _check_ending(output, output_format)
     elif output_format is ReportFormat.HTML:
         raise InputError("is missing; name the page's file, or print --format markdown", field="--output")
     if source.suffix.lower() == ".toml":
@@ -48,6 +51,17 @@ def report(
         return
     write_atomically(output, written, force=force)
     show.note(f"wrote {output}")
+
+
+def _check_ending(output: Path, output_format: ReportFormat) -> None:
+    """A page's file is named as one, and no other is."""
+    if (output.suffix.lower() in PAGES) != (output_format is ReportFormat.HTML):
+        given = output.suffix or "no ending"
+        raise InputError(
+            f"got {given!r} with --format {output_format.value}; {' or '.join(PAGES)} goes with html, any other with markdown",
+            file=str(output),
+            field="--output",
+        )
 
 
 def _of_plan(file: Path, model: str | None, hardware: str | None, output_format: ReportFormat) -> str:

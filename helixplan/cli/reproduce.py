@@ -26,7 +26,7 @@ def reproduce(
     output: Annotated[Path | None, typer.Option(help="Write the page to this file (.md), and figure 1 beside it (.svg).")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
-    """Hold the Helix paper's claims against this model, at both clocks and between."""
+    """Hold the Helix paper's claims against this model. At both clocks and between."""
     from helixplan.report.paper import reproduction
 
     if output is None:

@@ -89,13 +89,15 @@ def picture(drawn: Picture) -> None:
     console = Console()
     on_terminal = bool(sys.stdout and sys.stdout.isatty())
     width = min(max(console.width, COLUMNS), 110) if on_terminal else COLUMNS
-    result(in_terminal(drawn, width, colour=on_terminal and not console.no_color))
+    result(in_terminal(drawn, width, colour=on_terminal and console.color_system is not None and not console.no_color))
 
 
 def heading(text: str, output_format: Format) -> None:
     """A line over what follows."""
     if output_format is Format.MARKDOWN:
-        result(f"### {text}\n")
+        from helixplan.report.markdown import text as markdown_text
+
+        result(f"### {markdown_text(text)}\n")
     else:
         from rich.text import Text
 
@@ -161,7 +163,9 @@ def advice(found: Advice, output_format: Format) -> None:
 def paragraph(text: str, output_format: Format) -> None:
     """Words over as many lines as they need."""
     if output_format is Format.MARKDOWN:
-        result(f"{text}\n")
+        from helixplan.report.markdown import text as markdown_text
+
+        result(f"{markdown_text(text)}\n")
     else:
         from rich.text import Text
 

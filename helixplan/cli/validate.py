@@ -35,7 +35,7 @@ def validate(
     ] = None,
     output_format: options.OutputFormat = options.Format.TABLE,
 ) -> None:
-    """Hold predictions against measurements; exit 1 where an error is over its stated limit."""
+    """Hold predictions against measurements. Exit 1 where an error is over its stated limit."""
     if system and against is Against.PUBLISHED:
         raise InputError("goes with --against silicon only: published figures name their own systems", field="--system")
     _check_systems(system or [])

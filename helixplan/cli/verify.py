@@ -25,7 +25,7 @@ def verify(
     hardware: options.PlansHardware = None,
     output_format: options.OutputFormat = options.Format.TABLE,
 ) -> None:
-    """Run a plan on emulated ranks: exactness, bytes moved, memory, and every figure priced again."""
+    """Run a plan on emulated ranks. Checks exactness, bytes moved and memory, and prices every figure again."""
     from helixplan.evidence.verify import verify as check
     from helixplan.replay import case_of, inputs_of, read_plan
 

@@ -66,5 +66,11 @@ def model_sources(name_or_path: str) -> list[tuple[str, str]]:
     path = find_model(name_or_path)
     said = parse_json(read_text(path), str(path)).get("source")
     if isinstance(said, dict):
-        return [(str(key), str(value)) for key, value in said.items()]
+        return [(str(key).replace("_", " "), _told(value)) for key, value in said.items()]
     return [("source", said)] if isinstance(said, str) else [("file", name_or_path)]
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)

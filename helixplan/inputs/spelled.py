@@ -108,7 +108,7 @@ def as_options(work: Workload, request: Request | None = None) -> list[str]:
     """The options that ask this, the other way round: what is left out is the default."""
     told = ["--context", format_context(work.context_tokens)]
     usual = vars(Workload(work.context_tokens)) | vars(Request())
-    implied = {"floor_scale": 1.0, "objective": request and replace(request, objective=None).goal}
+    implied = {"floor_scale": 1.0, "engine": DEFAULTS["engine"], "objective": request and replace(request, objective=None).goal}
     for name, value in (vars(work) | (vars(request) if request else {})).items():
         option = OPTION_OF.get(name, name)
         if name == "pins":

@@ -15,6 +15,17 @@ from helixplan.units import format_context, format_counted, format_seconds
 COLUMNS = ("case", "answer", "layout, or what clashes", "TTL", "tok/s/user", "tok/s/GPU", "memory/GPU")
 FIGURES = ("ttl_s", "tokens_per_s_per_user", "tokens_per_s_per_gpu", "memory_bytes")
 """The metrics of a row."""
+NAMES = {
+    "ttl_s": "TTL",
+    "ttl_ideal_s": "speed of light",
+    "tokens_per_s_per_user": "tokens/s/user",
+    "tokens_per_s_per_gpu": "tokens/s/GPU",
+    "users": "concurrent requests",
+    "gpus": "GPUs",
+    "memory_bytes": "memory/GPU",
+    "exposed_communication_s": "exposed comm.",
+}
+"""The metrics as people call them."""
 
 
 @dataclass(frozen=True)
@@ -61,5 +72,5 @@ def facts(case: Case, result: Result) -> Iterator[tuple[str, str]]:
         return
     yield "layout", f"{layout_words(result.layout)} ({result.layout.family} family)"
     for name, value in result.metrics.items():
-        yield name, shown(name, value)
+        yield NAMES[name], shown(name, value)
     yield "rules kept", ", ".join(result.rules)

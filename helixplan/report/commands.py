@@ -18,9 +18,13 @@ def plan_commands(material: Material) -> Commands:
     question = shlex.join(material.command)
     kept = f"--output {FILE}" if material.plan.proof is not None else f"--format json > {FILE}"
     files = "".join(f" {shlex.quote(part)}" for part in material.files)
+    commands = [("The plan:", f"{question} {kept}")]
+    if material.explanation is not None:
+        commands.append(("Why it is the best, and what would move it:", f"helixplan explain {FILE}{files}"))
+    if material.frontier is not None:
+        commands.append(("Every point of the frontier:", f"{shlex.join(material.frontier_command)} --format csv"))
     return [
-        ("The plan:", f"{question} {kept}"),
-        ("Why it is the best, and what would move it:", f"helixplan explain {FILE}{files}"),
+        *commands,
         ("Whether it is right, run on emulated ranks:", f"helixplan verify {FILE}{files}"),
         ("This page:", f"helixplan report {FILE} --output report.html{files}"),
     ]

@@ -56,10 +56,10 @@ def point_words(point: Point) -> tuple[str, str, str, str]:
     )
 
 
-def how_many(found: Frontier) -> str:
-    """How many points there are, of how many candidates, and how many of them are shown."""
+def how_many(found: Frontier, listed: int = SHOWN, rest: str = "--format csv has all") -> str:
+    """How many points there are, of how many candidates, how many of them are ``listed``, and where the ``rest`` is."""
     count = len(found.points)
-    left = f"; {SHOWN} shown, --format csv has all" if count > SHOWN else ""
+    left = f"; {listed} shown, {rest}" if count > listed else ""
     return f"{format_counted(count, 'point')} of {format_count(found.candidates)} layouts and batches{left}"
 
 

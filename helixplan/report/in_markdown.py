@@ -9,7 +9,7 @@ from helixplan.report import answers, curves
 from helixplan.report import explanation as words
 from helixplan.report.answers import Answers
 from helixplan.report.commands import Commands, plan_commands, suite_commands
-from helixplan.report.markdown import plan_page, table
+from helixplan.report.markdown import plan_page, table, text
 from helixplan.report.material import Material
 
 
@@ -20,7 +20,11 @@ def plan_report(material: Material) -> str:
         parts += _why(material.explanation)
     if material.frontier is not None:
         points = [curves.point_row(point) for point in curves.shown(material.frontier.points)]
-        parts += ["### The frontier", table(curves.POINT_COLUMNS, points), curves.how_many(material.frontier)]
+        parts += [
+            "### The frontier",
+            table(curves.POINT_COLUMNS, points),
+            curves.how_many(material.frontier, rest="its command below has all"),
+        ]
     return "\n\n".join([*parts, *_commands(plan_commands(material))]) + "\n"
 
 
@@ -37,7 +41,7 @@ def _why(found: Explanation) -> Iterator[str]:
 
 def suite_report(found: Answers) -> str:
     """A row a case."""
-    parts = [f"## {answers.headline(found)}", table(answers.COLUMNS, answers.rows(found))]
+    parts = [f"## {text(answers.headline(found))}", table(answers.COLUMNS, answers.rows(found))]
     return "\n\n".join([*parts, *_commands(suite_commands(found.suite))]) + "\n"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from helixplan.plans import Plan, PlanRank
-from helixplan.units import format_counted
+from helixplan.units import format_counted, format_ordinal
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,11 @@ def phases(plan: Plan, stage: int = 0) -> list[Phase]:
     """Both phases of one stage."""
     ranks, layout = [rank for rank in plan.ranks if rank.stage == stage], plan.layout
     block = layout.kv_block_tokens
-    across = f"KVP 0-{layout.kvp - 1}, every {layout.kvp}th block of {block} tokens" if layout.kvp > 1 else "whole sequences"
+    across = (
+        f"KVP 0-{layout.kvp - 1}, every {format_ordinal(layout.kvp)} block of {block} tokens"
+        if layout.kvp > 1
+        else "whole sequences"
+    )
     slices = f"TPF 0-{layout.tpf - 1}, a slice of the columns each" if layout.tpf > 1 else "whole columns"
     return [
         Phase("attention", f"across: {across}", _attention_rows(plan, ranks)),
@@ -99,16 +103,22 @@ def stages_alike(plan: Plan) -> str | None:
     return f"{plan.layout.pp} pipeline stages of {size}, each laid out as this first one: GPU g + {each} s in stage s"
 
 
+def layer_kinds(plan: Plan) -> dict[str, str | None]:
+    """The group that most layers' attention, and FFN, belongs to; None where all are alike."""
+    kinds: dict[str, str | None] = {}
+    for half in ("attention", "ffn"):
+        groups = {phase.group: phase.layers for phase in plan.cost.phases if phase.name.startswith(half)}
+        kinds[half] = max(groups, key=lambda name: groups[name]) if groups else None
+    return kinds
+
+
 def timeline(plan: Plan) -> list[Bar]:
     """One layer of the kind that most layers are, phase after phase, attention's chunks and their exchange on lanes of their own.
 
     The exchange's start-up is spread over its chunks; what the bars add up to is the plan's.
     """
-    kinds: dict[str, str | None] = {}
+    kinds = layer_kinds(plan)
     a_layer = []
-    for half in ("attention", "ffn"):
-        groups = {phase.group: phase.layers for phase in plan.cost.phases if phase.name.startswith(half)}
-        kinds[half] = max(groups, key=lambda name: groups[name]) if groups else None
     for phase in plan.cost.phases:
         half = phase.name.split(".")[0]
         if half in kinds and phase.group == kinds[half]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from helixplan.errors import InfeasibleError
@@ -9,17 +10,20 @@ from helixplan.plans import Plan
 from helixplan.report import wording
 from helixplan.units import format_seconds
 
+MEANT = re.compile(r"[\\`*\[~]|<(?=[A-Za-z/!?])|&(?=#?\w+;)|(?<!\w)_|_(?!\w)")
+"""What would be read as a mark where it stands in words."""
+
 
 def plan_page(plan: Plan) -> str:
     """The same as the terminal shows, in the same order."""
-    parts = [f"## {wording.headline(plan)}", table(("", ""), wording.facts(plan))]
+    parts = [f"## {text(wording.headline(plan))}", table(("", ""), wording.facts(plan))]
     rows = [wording.phase_row(phase, plan) for phase in plan.cost.phases]
     parts += ["### Where a token's time goes", table(wording.PHASE_COLUMNS, rows)]
     if plan.alternatives:
         options = [wording.alternative_row(plan.layout, plan)]
         options += [wording.alternative_row(option.layout, option) for option in plan.alternatives]
         parts += ["### This layout and the next best", table(wording.ALTERNATIVE_COLUMNS, options)]
-    parts += [f"*{line}*" for line in [*plan.warnings, *wording.sources(plan)]]
+    parts += [f"*{text(line)}*" for line in [*plan.warnings, *wording.sources(plan)]]
     return "\n\n".join(parts) + "\n"
 
 
@@ -40,6 +44,15 @@ def infeasible_page(error: InfeasibleError) -> str:
 
 
 def table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A pipe table; bars in cells are escaped."""
-    lines = [names, ["---"] * len(names), *rows]
+    """A pipe table; what would be a mark in a cell is escaped."""
+    lines = [[text(cell) for cell in line] for line in (names, *rows)]
+    lines.insert(1, ["---"] * len(names))
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def text(said: str) -> str:
+    """Words as they are, on one line: no name out of a file becomes a mark or an element.
+
+    https://github.github.com/gfm/#backslash-escapes
+    """
+    return MEANT.sub(r"\\\g<0>", " ".join(said.split()))

@@ -142,11 +142,11 @@ def check_document(judged: list[Judged]) -> dict[str, Any]:
 
 def check_page(judged: list[Judged]) -> str:
     """For a pull request: the verdict, the failures, and a table of what moved."""
-    from helixplan.report.markdown import table
+    from helixplan.report.markdown import table, text
 
     failed = [failure for one in judged for failure in one.sentences]
     lines = [f"### Plan quality: {'failed' if failed else 'passed'}", "", summary(judged), ""]
-    lines += [f"- {failure}" for failure in failed]
+    lines += [f"- {text(failure)}" for failure in failed]
     if failed:
         lines.append("")
     rows = verdict_rows(judged)

@@ -6,7 +6,7 @@ from helixplan.plans import Plan
 from helixplan.report import wording
 from helixplan.report.material import Material
 from helixplan.report.page.elements import Markup, element, joined, pairs, paragraph
-from helixplan.units import format_bytes, format_count, format_seconds
+from helixplan.units import format_bytes, format_counted, format_seconds
 
 SAID_LARGE = ("GPUs", "batch", "TTL", "throughput", "memory/GPU", "proof", "breaks")
 """Facts that stand in the figures or in a sentence of their own."""
@@ -31,7 +31,7 @@ def _figures(plan: Plan) -> Markup:
         ("a user", f"{cost.tokens_per_s_per_user:.4g}", "tokens/s/user"),
         ("a GPU", f"{cost.tokens_per_s_per_gpu:.4g}", "tokens/s/GPU"),
         ("GPUs", str(layout.gpus), f"{family}{stages}"),
-        ("batch", format_count(layout.batch), "concurrent requests"),
+        ("batch", *format_counted(layout.batch, "concurrent request").split(maxsplit=1)),
         ("memory a GPU", format_bytes(memory.total_bytes), fits),
     ]
     cards = [element("div", element("dt", name), element("dd", said, element("small", more))) for name, said, more in keys]

@@ -7,15 +7,19 @@ from helixplan.plans import Plan
 from helixplan.report import curves
 from helixplan.report.material import Material
 from helixplan.report.page.axes import Scale, axes, percent
-from helixplan.report.page.elements import Markup, element, joined, paragraph, table
+from helixplan.report.page.elements import Content, Markup, element, joined, paragraph, table
 from helixplan.report.pictures import X, Y
 from helixplan.report.wording import layout_words
 from helixplan.units import format_seconds
 
 HERE = "M0-9L9 0 0 9-9 0z"
 """A diamond about a point, in pixels."""
+ABOVE = {"dx": "1em", "dy": "-0.6em", "text_anchor": "start"}
+BELOW = {"dx": "-0.8em", "dy": "1.5em", "text_anchor": "end"}
+"""Where the plan's name stands: a frontier falls to the right, and runs neither there above a point nor below to the left."""
 MARKS = 400
 """More points than the line can show apart have no mark of their own."""
+REST = "its command (under Reproduce) has all"
 
 
 def section(material: Material) -> Markup:
@@ -23,8 +27,7 @@ def section(material: Material) -> Markup:
     plan, found = material.plan, material.frontier
     if found is None:
         return paragraph("No layout of this family keeps the request and fits into the memory, so there is no frontier.")
-    names = ("", *curves.POINT_COLUMNS)
-    rows = [("this plan" if point.layout == plan.layout else "", *curves.point_row(point)) for point in _listed(found, plan)]
+    rows = [_row(point, plan) for point in _listed(found, plan)]
     return joined(
         (
             paragraph(
@@ -32,8 +35,8 @@ def section(material: Material) -> Markup:
                 "To the right a user gets tokens faster, upwards a GPU gives more of them."
             ),
             element("figure", _chart(found, plan), element("figcaption", _where(found, plan))),
-            table(curves.frontier_headline(found), names, rows, words=(1,)),
-            paragraph(curves.how_many(found), kind="quiet"),
+            table(curves.frontier_headline(found), curves.POINT_COLUMNS, rows),
+            paragraph(curves.how_many(found, len(rows), REST), kind="quiet"),
         )
     )
 
@@ -42,6 +45,11 @@ def _listed(found: Frontier, plan: Plan) -> list[Point]:
     """The points of the table: some spread evenly, and the plan's."""
     chosen = curves.shown(found.points)
     return [point for point in found.points if point in chosen or point.layout == plan.layout]
+
+
+def _row(point: Point, plan: Plan) -> tuple[Content, ...]:
+    family, *figures = curves.point_row(point)
+    return (element("strong", f"{family}: this plan") if point.layout == plan.layout else family), *figures
 
 
 def _where(found: Frontier, plan: Plan) -> str:
@@ -58,7 +66,8 @@ def _chart(found: Frontier, plan: Plan) -> Markup:
     here = plan.cost.tokens_per_s_per_user, plan.cost.tokens_per_s_per_gpu
     x = Scale(0.0, 1.06 * max(user for user, _ in [*rates, here]))
     gpu = [rate for _, rate in [*rates, here]]
-    y = Scale(min(gpu) * 0.75, max(gpu) * 1.3, logarithmic=True)
+    room = max(1.3, (max(gpu) / min(gpu)) ** 0.12)
+    y = Scale(min(gpu) / room, max(gpu) * room, logarithmic=True)
     limit = plan.workload.ttl_limit_s
     drawn = [
         axes(x, y, X, Y),
@@ -67,7 +76,7 @@ def _chart(found: Frontier, plan: Plan) -> Markup:
         *(_mark(x, y, point) for point in curves.shown(found.points, MARKS) if point.layout != plan.layout),
         _diamond(x, y, plan),
     ]
-    told = f"{curves.frontier_headline(found)}: {X} against {Y}. The table below holds its points."
+    told = f"{curves.frontier_headline(found)}: {X} against {Y}. The table below holds some of its points."
     svg = element("svg", *drawn, role="group", aria_label=told, data_walk=True)
     return element("div", svg, class_="chart")
 
@@ -101,7 +110,7 @@ def _diamond(x: Scale, y: Scale, plan: Plan) -> Markup:
     rates = f"{cost.tokens_per_s_per_user:.4g} {X}, {cost.tokens_per_s_per_gpu:.4g} {Y}"
     told = element("title", f"this plan: {rates}; {layout_words(plan.layout)}; TTL {format_seconds(cost.ttl_s)}")
     at = x.at(cost.tokens_per_s_per_user), 100 - y.at(cost.tokens_per_s_per_gpu)
-    side = {"dx": "-1em", "text_anchor": "end"} if at[0] > 50 else {"dx": "1em", "text_anchor": "start"}
     place = {"x": percent(at[0]), "y": percent(at[1])}
     shape = element("svg", element("path", told, d=HERE, class_="here"), overflow="visible", **place)
-    return joined((shape, element("text", "this plan", class_="said", dy="-0.8em", aria_hidden="true", **place, **side)))
+    side = ABOVE if at[0] < 68 else BELOW
+    return joined((shape, element("text", "this plan", class_="said", aria_hidden="true", **place, **side)))

@@ -14,13 +14,13 @@
     });
   };
   const step = (key, index, count) => {
-    if (key === "ArrowRight" || key === "ArrowDown") return (index + 1) % count;
-    if (key === "ArrowLeft" || key === "ArrowUp") return (index + count - 1) % count;
+    if (key === "ArrowRight") return (index + 1) % count;
+    if (key === "ArrowLeft") return (index + count - 1) % count;
     if (key === "Home") return 0;
     return key === "End" ? count - 1 : -1;
   };
   const addressed = () => {
-    const target = location.hash.length > 1 ? document.getElementById(decodeURIComponent(location.hash.slice(1))) : null;
+    const target = document.getElementById(location.hash.slice(1)); // names of sections and cases are plain ASCII
     const index = target ? panels.findIndex((panel) => panel.contains(target)) : -1;
     if (index >= 0) choose(index);
     if (index >= 0 && target !== panels[index]) target.scrollIntoView();
@@ -78,7 +78,8 @@
   document.addEventListener("mouseover", (event) => (marked(event) ? place(marked(event)) : hide()));
   document.addEventListener("focusin", (event) => (marked(event) ? place(marked(event)) : hide()));
   document.addEventListener("focusout", hide);
-  document.addEventListener("scroll", hide, true);
+  // A walk scrolls to marks that lie off the screen: what is said of the focused one goes along.
+  document.addEventListener("scroll", () => (marked({ target: document.activeElement }) ? place(document.activeElement) : hide()), true);
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") hide();
   });
@@ -89,7 +90,8 @@
     marks.forEach((mark, index) => mark.setAttribute("tabindex", index === 0 ? "0" : "-1"));
     picture.addEventListener("keydown", (event) => {
       const at = marks.indexOf(event.target);
-      const next = at < 0 ? -1 : step(event.key, at, marks.length);
+      const key = { ArrowDown: "ArrowRight", ArrowUp: "ArrowLeft" }[event.key] || event.key;
+      const next = at < 0 ? -1 : step(key, at, marks.length);
       if (next < 0) return;
       event.preventDefault();
       marks[at].setAttribute("tabindex", "-1");

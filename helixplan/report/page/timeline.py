@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from helixplan.plans import Plan
 from helixplan.report import wording
-from helixplan.report.layout_map import rows, timeline
+from helixplan.report.layout_map import layer_kinds, rows, timeline
 from helixplan.report.page.bars import bar, drawn, legend, track
 from helixplan.report.page.elements import Markup, joined, paragraph
 from helixplan.units import format_seconds
@@ -27,7 +27,9 @@ def section(plan: Plan) -> Markup:
             for one in chunks
         ]
         lines.append((name, track(*marks), format_seconds(sum(one.end_s - one.start_s for one in chunks))))
-    caption = f"One layer of {format_seconds(end)}, phases in the order in which they run"
+    kind = ", ".join(f"{half} ({group})" for half, group in layer_kinds(plan).items() if group)
+    like = f", as most have it: {kind};" if kind else ","
+    caption = f"One layer of {format_seconds(end)}{like} phases in the order in which they run"
     return joined(
         (paragraph(_overlap(plan)), drawn(caption, ("phase", "from the layer's start to its end", "time"), lines), legend())
     )
@@ -35,5 +37,5 @@ def section(plan: Plan) -> Markup:
 
 def _overlap(plan: Plan) -> str:
     exposed, hidden = plan.cost.exposed_communication_s, plan.cost.hidden_communication_s
-    told = f"Exchange: {wording.exchange(plan)}. Of a whole step {format_seconds(exposed)} of communication are exposed"
+    told = f"Exchange, {wording.exchange(plan)}. Of a whole step {format_seconds(exposed)} of communication are exposed"
     return f"{told}; HOP-B hides {format_seconds(hidden)} of the exchange under attention." if hidden else f"{told}."
