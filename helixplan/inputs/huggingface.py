@@ -22,7 +22,12 @@ def load_model(model: str | Path | dict[str, Any]) -> Model:
         return read_config(model, "model", name=str(model.get("name", "model")))
     path = find_model(str(model))
     name = path.parent.resolve().name if path.name == "config.json" else path.stem
-    return read_config(parse_json(read_text(path), str(path)), str(path), name=name, stored=_beside(path))
+    return read_config(_parsed(path), str(path), name=name, stored=_beside(path))
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    """A config.json. Python writes Infinity into some, in keys that decide nothing here; none that do takes it."""
+    return parse_json(read_text(path), str(path), constants=True)
 
 
 def _beside(path: Path) -> Stated | None:
@@ -39,14 +44,15 @@ def language_model(data: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(inner, dict):
         return data
     outer = {key: data[key] for key in ("architectures", "quantization_config", "source", "name") if key in data}
-    # Where both say, the inner model's own word counts, but for the tie, which wrappers repeat as a default.
-    tie = {"tie_word_embeddings": data["tie_word_embeddings"]} if "tie_word_embeddings" in data else {}
+    # Where both say, the inner model's own word counts, but for the tie: of either's classes some say true unless told otherwise.
+    ties = [one["tie_word_embeddings"] for one in (data, inner) if "tie_word_embeddings" in one]
+    tie = {"tie_word_embeddings": next((one for one in ties if one is not True), True)} if ties else {}
     return inner | outer | tie
 
 
 def bundled_style(path: Path) -> dict[str, Any]:
     """The keys of a config.json that helixplan reads, as a file that stands alone: the language model's, and its precision."""
-    data = language_model(parse_json(read_text(path), str(path)))
+    data = language_model(_parsed(path))
     kept = {key: value for key, value in data.items() if key in ConfigFile.model_fields}
     stored = _beside(path)
     if kept.get("quantization_config") is None and stored is not None:
@@ -64,7 +70,8 @@ def read_config(data: dict[str, Any], file: str, name: str, stored: Stated | Non
     _refuse_unread(data, known, file)
     if known is None:
         _refuse_unknown(data, file)
-    config = validate(ConfigFile, (dict(known.defaults) if known else {}) | data, file)
+    filled = known.defaults | known.implied(data) if known else {}
+    config = validate(ConfigFile, filled | data, file)
     _refuse_misspelt(data, file)
     assert known is not None
     reader = Reader(config, file)
@@ -77,7 +84,7 @@ def read_config(data: dict[str, Any], file: str, name: str, stored: Stated | Non
         tied_embedding=config.tie_word_embeddings,
         groups=groups,
         max_context=config.max_position_embeddings,
-        precision=precision_of(stated, groups),
+        precision=precision_of(stated, groups, known.modules),
     )
 
 
@@ -90,7 +97,7 @@ def _named(data: dict[str, Any]) -> str:
 def _refuse_unread(data: dict[str, Any], known: Architecture | None, file: str) -> None:
     """Raises InputError about a key of layers that the architecture is not known to have."""
     for key, what in DECISIVE.items():
-        if known is not None and data.get(key) is not None and key not in known.reads:
+        if known is not None and data.get(key) not in (None, 0) and key not in known.reads:
             raise InputError(f"{_named(data)} with {what} is none that helixplan can price", file=file, field=key)
 
 
@@ -98,7 +105,7 @@ def _refuse_unknown(data: dict[str, Any], file: str) -> None:
     """Raises InputError about an architecture that is none of those known, if one is named, and what its layers are."""
     named = _named(data)
     if named:
-        kinds = [f"{key} says {what}" for key, what in DECISIVE.items() if data.get(key) is not None]
+        kinds = [f"{key} says {what}" for key, what in DECISIVE.items() if data.get(key) not in (None, 0)]
         hint = did_you_mean(named, ARCHITECTURES) + (f"; {kinds[0]}" if kinds else "")
         message = f"{named!r} is not an architecture helixplan can place{hint}; known: {', '.join(ARCHITECTURES)}"
         raise InputError(message, file=file, field="architectures")

@@ -7,9 +7,9 @@ each component has in every layer, whether the checkpoint's patterns name them; 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from functools import partial
 from typing import Any
 
@@ -19,9 +19,10 @@ from helixplan.errors import InputError
 from helixplan.inputs.model import LayerGroup, MoE, RecurrentAttention, WeightPrecision
 from helixplan.inputs.validation import validate
 
-MOST_PATTERNS, LONGEST_PATTERN = 4096, 200
-SAFE_REGEX = re.compile(r"(?:\.\*|\\\.|\\d\+|\[0-9\]\+|[\w^$]|\([\w|.\\]+\)|-)+")
-"""Expressions that cannot take long: literals, ``.*``, digits, and choices between literals."""
+MOST_PATTERNS, LONGEST_PATTERN, MOST_MATCHES = 4096, 200, 500_000
+"""Of entries, of characters in one, of entries times modules: twice what any known checkpoint has, a third of a second."""
+SAFE_REGEX = re.compile(r"(?:\.\*|\.|\\\.|\\d\+|\[0-9\]\+|[\w^$]|\([\w|.\\]+\)|-)+")
+"""Expressions that cannot take long: literals, any one character, ``.*``, digits, and choices between literals."""
 ALGORITHMS = {
     "fp8": "fp8",
     "fp8_pb_wo": "fp8",
@@ -93,13 +94,33 @@ def read_sidecar(data: dict[str, Any], file: str) -> Stated | None:
     return Stated(stands_for, file, "quantization")
 
 
-def precision_of(stated: Stated | None, groups: Iterable[LayerGroup]) -> WeightPrecision:
-    """Each component's dtype. Raises InputError where the format is none that helixplan prices."""
+MODULES = {
+    "attention": "self_attn.o_proj",
+    "recurrent": "self_attn.o_proj",
+    "dense": "mlp.gate_proj",
+    "experts": "mlp.experts.0.gate_proj",
+    "shared": "mlp.shared_experts.gate_proj",
+}
+"""What most checkpoints call one module of each component, in a layer; "recurrent" is attention with a state."""
+BEFORE_LAYERS = ("model.language_model.", "language_model.model.", "language_model.", "backbone.", "model.")
+"""What stands before "layers." in a checkpoint: wrappers put the language model one level down, Nemotron-H has a backbone."""
+
+
+def precision_of(stated: Stated | None, groups: Iterable[LayerGroup], names: Mapping[str, str] = MODULES) -> WeightPrecision:
+    """Each component's dtype. Raises InputError where the format is none that helixplan prices.
+
+    ``names``: what the checkpoint calls a module of each component, where that is not ``MODULES``.
+    """
     if stated is None:
         return WeightPrecision()
     stored, kept = _dtype(stated.quantization, stated.wrong), _kept(stated.quantization, stated.wrong)
     dtypes: dict[str, str] = {}
-    for component, modules in _modules(groups).items():
+    by_component = _modules(groups, MODULES | dict(names))
+    asked = sum(map(len, by_component.values()))
+    if len(kept) * asked > MOST_MATCHES:
+        message = f"keeps {len(kept):,} entries in bf16, of {asked:,} modules; at most {MOST_MATCHES:,} pairs of them are read"
+        raise InputError(message, file=stated.file, field=stated.key)
+    for component, modules in by_component.items():
         bf16 = sum(any(named(module) for named in kept) for module in modules)
         dtypes[component] = "bf16" if 2 * bf16 > len(modules) else stored
     return WeightPrecision(**dtypes)
@@ -162,30 +183,23 @@ def _advice(given: object, known: Iterable[object]) -> str:
     return f"got {given!r}, but helixplan reads {allowed}; drop the key and name the precision with --weights"
 
 
-def _modules(groups: Iterable[LayerGroup]) -> dict[str, list[str]]:
-    """The names that checkpoints give the modules of each component, a few a layer."""
+def _modules(groups: Iterable[LayerGroup], names: Mapping[str, str]) -> dict[str, list[str]]:
+    """The names that checkpoints give the modules of each component, one a layer, from "layers." on."""
     modules: dict[str, list[str]] = {}
     for group in groups:
-        for layer in group.layers:
-            at = f"model.layers.{layer}"
-            if group.attention is not None:
-                modules.setdefault("attention", []).append(f"{at}.{_attention_module(group)}")
-            if isinstance(group.ffn, MoE):
-                modules.setdefault("experts", []).append(f"{at}.mlp.experts.0.gate_proj")
-                if group.ffn.shared_width:
-                    modules.setdefault("shared", []).append(f"{at}.mlp.shared_experts.gate_proj")
-            elif group.ffn is not None:
-                modules.setdefault("dense", []).append(f"{at}.mlp.gate_proj")
+        parts = []
+        if group.attention is not None:
+            kind = "recurrent" if isinstance(group.attention, RecurrentAttention) else "attention"
+            parts.append(("attention", names[kind]))
+        if isinstance(group.ffn, MoE):
+            parts.append(("experts", names["experts"]))
+            if group.ffn.shared_width:
+                parts.append(("shared", names["shared"]))
+        elif group.ffn is not None:
+            parts.append(("dense", names["dense"]))
+        for component, name in parts:
+            modules.setdefault(component, []).extend(f"layers.{layer}.{name}" for layer in group.layers)
     return modules
-
-
-def _attention_module(group: LayerGroup) -> str:
-    """Nemotron-H calls a layer's only half its mixer; Kimi's recurrent layers are called as its others are, Qwen's are not."""
-    recurrent = isinstance(group.attention, RecurrentAttention)
-    if group.ffn is None:
-        return "mixer.out_proj" if recurrent else "mixer.o_proj"
-    named = recurrent and group.attention.decay_rank is None  # type: ignore[union-attr]
-    return "linear_attn.out_proj" if named else "self_attn.o_proj"
 
 
 def _pattern(text: str, wrong: Callable[[str], InputError]) -> Callable[[str], bool]:
@@ -194,13 +208,19 @@ def _pattern(text: str, wrong: Callable[[str], InputError]) -> Callable[[str], b
         raise wrong(f"has an entry of {len(text)} characters; at most {LONGEST_PATTERN} are read")
     if text.startswith("re:"):
         body = text.removeprefix("re:")
-        if not SAFE_REGEX.fullmatch(body) or body.count(".*") > 8:
+        if not SAFE_REGEX.fullmatch(body):
             raise wrong(f"has {text[:60]!r}, an expression of a kind helixplan does not read")
-        return lambda module: re.match(body, module) is not None
-    # Wrappers of vision models put the language model one level down.
-    name = text.removeprefix("model.language_model.").removeprefix("language_model.").removeprefix("model.")
+        # Between ".*" and ".*" the first place that fits is as good as any: without going back no expression takes long.
+        first, *others = body.split(".*")
+        last = [f".*{others.pop()}"] if others else []
+        try:
+            expression = re.compile("".join([first, *(f"(?>.*?{piece})" for piece in others), *last]))
+        except re.error as error:
+            raise wrong(f"has {text[:60]!r}, which is no expression ({error.msg})") from None
+        return lambda module: any(expression.match(before + module) for before in BEFORE_LAYERS)
+    name = text.removeprefix(next((before for before in BEFORE_LAYERS if text.startswith(before)), ""))
     if "*" in name or "?" in name:
-        globs = (name, f"{name}.*")
-        return lambda module: any(fnmatchcase(module.removeprefix("model."), glob) for glob in globs)
+        glob = re.compile("|".join(translate(one) for one in (name, f"{name}.*")))
+        return lambda module: glob.match(module) is not None
     part = f".{name}."
     return lambda module: part in f".{module}."

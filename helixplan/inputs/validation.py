@@ -45,10 +45,13 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return seen
 
 
-def parse_json(text: str, file: str) -> dict[str, Any]:
-    """A JSON object. Raises InputError for anything else, NaN, Infinity, doubled keys and bottomless nesting included."""
+def parse_json(text: str, file: str, *, constants: bool = False) -> dict[str, Any]:
+    """A JSON object. Raises InputError for anything else, doubled keys and bottomless nesting included.
+
+    ``constants``: whether NaN and Infinity, which JSON has not but Python writes, may stand in it.
+    """
     try:
-        data = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+        data = json.loads(text, parse_constant=float if constants else _refuse_constant, object_pairs_hook=_unique_keys)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise InputError(f"is not valid JSON: {reason}", file=file) from None
