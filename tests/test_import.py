@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -364,6 +366,35 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         llama_config(num_hidden_layers=4096, quantization_config={"quant_method": "fp8", "ignore": ["*a*b*c*"] * 4096}),
         "quantization_config: keeps 4,096 entries in bf16, of 8,192 modules; at most 500,000 pairs",
     ),
+    "bits that are no number": (
+        llama_config(quantization_config={"config_groups": {"a": {"weights": {"num_bits": [4], "type": {}}}}}),
+        "quantization_config.config_groups.a.weights: got [4]-bit {} in groups of None, which",
+    ),
+    "an architecture's name without end": (
+        llama_config(architectures=["A" * 1_000_000]),
+        f"architectures: '{'A' * 56}... is not",
+    ),
+    "layers without end": (
+        llama_config(architectures=["Gemma2ForCausalLM"], layer_types=["full_attention"] * 10_000_000),
+        "layer_types: got ['full_attention', 'full_attention', 'full_attention', 'f..., but list should have at most 4096",
+    ),
+    "more keys than any config has": (
+        llama_config(**{f"hidden_siz{number}": 1 for number in range(100_000)}),
+        "model: has 100,008 keys; at most 1,000 are read",
+    ),
+    "too few indexers": (sparse(indexer_types=["full"]), "indexer_types: has 1 entries, but num_hidden_layers is 4"),
+    "too few FFNs": (deepseek_config(mlp_layer_types=["dense"]), "mlp_layer_types: has 1 entries, but num_hidden_layers is 4"),
+    "a layer of experts that there is not": (llama4(moe_layers=[8]), "moe_layers: names layer 8, but layers are 0 to 7"),
+    "a dense layer that there is not": (
+        llama_config(
+            architectures=["Qwen3MoeForCausalLM"],
+            num_experts=8,
+            num_experts_per_tok=2,
+            moe_intermediate_size=32,
+            mlp_only_layers=[-1],
+        ),
+        "mlp_only_layers: names layer -1, but layers are 0 to 3",
+    ),
     "a hundred thousand layers": (llama_config(num_hidden_layers=100_000), "num_hidden_layers: got 100000"),
     "negative heads": (llama_config(num_attention_heads=-8), "num_attention_heads: got -8"),
     "a fraction of a head": (llama_config(num_attention_heads=7.5), "num_attention_heads: got 7.5"),
@@ -422,6 +453,45 @@ def test_recursion_and_a_hundred_megabytes_are_refused_in_a_second(tmp_path: Pat
         with pytest.raises(hp.InputError):
             hp.load_model(tmp_path / f"{name}.json")
         assert time.perf_counter() - start < 1, name
+
+
+def refused_at_once(path: Path) -> str:
+    start = time.perf_counter()
+    with pytest.raises(hp.InputError) as error:
+        hp.load_model(path)
+    assert time.perf_counter() - start < 1
+    return str(error.value)
+
+
+def test_what_is_no_plain_file_is_refused_at_once(tmp_path: Path) -> None:
+    """A pipe without a writer, a device without an end, a folder without a config, links to nothing and in circles."""
+    os.mkfifo(tmp_path / "pipe.json")
+    assert refused_at_once(tmp_path / "pipe.json").endswith("pipe.json: is a pipe that nothing writes to")
+    (tmp_path / "endless.json").symlink_to("/dev/zero")
+    assert "is larger than 8 MB" in refused_at_once(tmp_path / "endless.json")
+    assert refused_at_once(tmp_path).endswith(": is a folder without a config.json")
+    (tmp_path / "round.json").symlink_to("round.json")
+    assert "cannot be read (" in refused_at_once(tmp_path / "round.json")
+    (tmp_path / "config.json").write_text(json.dumps(llama_config()))
+    (tmp_path / "hf_quant_config.json").symlink_to("nowhere")
+    assert "hf_quant_config.json: cannot be read (" in refused_at_once(tmp_path)
+
+
+def test_a_pipe_that_is_written_late_is_read(tmp_path: Path) -> None:
+    """What a shell gives for ``<(...)``: its writer is there from the start, and may take its time."""
+    reading, writing = os.pipe()
+
+    def write() -> None:
+        time.sleep(0.5)
+        with open(writing, "w") as file:
+            file.write(json.dumps(llama_config()))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    found = hp.load_model(f"/dev/fd/{reading}")
+    writer.join()
+    os.close(reading)
+    assert found.sha256 == hp.load_model(llama_config()).sha256
 
 
 @pytest.mark.parametrize(

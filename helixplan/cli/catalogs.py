@@ -89,13 +89,13 @@ def import_model(
     output_format: options.OutputFormat = options.Format.TABLE,
 ) -> None:
     """Show what is understood of a config.json; refuse one that cannot be placed."""
+    from helixplan.inputs.catalog import find_model
     from helixplan.inputs.huggingface import bundled_style, load_model
 
     if output is not None:
         check_writable(output, force=force)
-    path = config / "config.json" if config.is_dir() else config
-    found = load_model(path if path.suffix == ".json" or path.is_absolute() else f"./{path}")
-    _understood(found, output_format)
+    path = find_model(str(config) if config.suffix == ".json" or config.is_absolute() else f"./{config}")
+    _understood(load_model(path), output_format)
     if output is not None:
         write_atomically(output, json.dumps(bundled_style(path), indent=2, sort_keys=True) + "\n", force=force)
         show.note(f"wrote {output}")

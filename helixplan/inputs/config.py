@@ -179,6 +179,13 @@ class Reader:
         if whole % value:
             raise self.wrong(key, f"got {value}, but it must divide {whole_key} ({whole})")
 
+    def inside(self, key: str, named: Sequence[int]) -> None:
+        """Raises InputError where a layer is named that there is not."""
+        last = self.config.num_hidden_layers - 1
+        outside = next((layer for layer in named if not 0 <= layer <= last), None)
+        if outside is not None:
+            raise self.wrong(key, f"names layer {shown(outside)}, but layers are 0 to {last}")
+
     def known(self, key: str, kinds: Sequence[Any], allowed: Sequence[Any], layers: int) -> None:
         """Raises InputError where there is not one kind a layer, or one that is not ``allowed``."""
         if len(kinds) != layers:

@@ -265,6 +265,7 @@ def _every_layer_chooses(reader: Reader) -> None:
     config = reader.config
     # The first of them that a file states decides, as in transformers' GlmMoeDsaConfig (5.24).
     if config.indexer_types is not None:
+        reader.known("indexer_types", config.indexer_types, ("full", "shared"), config.num_hidden_layers)
         key, shared = "indexer_types", set(config.indexer_types) - {"full"} != set()
     elif config.index_topk_pattern is not None:
         key, shared = "index_topk_pattern", set(config.index_topk_pattern) - {"F", "full"} != set()
@@ -310,6 +311,7 @@ def _kimi_ffn(reader: Reader) -> list[FFN]:
 def _sparse(reader: Reader, moe: MoE) -> list[FFN]:
     """MoE layers, save leading ones and those between every so many (DeepSeek, Qwen), those named, and what newer files tell."""
     config, layers = reader.config, range(reader.config.num_hidden_layers)
+    reader.inside("mlp_only_layers", config.mlp_only_layers or ())
     every, step = config.moe_layer_freq or 1, config.decoder_sparse_step or 1
     dense = {*range(config.first_k_dense_replace or 0), *(config.mlp_only_layers or ())}
     dense |= {layer for layer in layers if layer % every or (layer + 1) % step}
@@ -346,6 +348,7 @@ def _interleaved(reader: Reader) -> list[FFN]:
     config = reader.config
     step, width = reader.need("interleave_moe_layer_step"), reader.need("intermediate_size")
     layers = range(config.num_hidden_layers)
+    reader.inside("moe_layers", config.moe_layers or ())
     sparse = layers[step - 1 :: step] if config.moe_layers is None else config.moe_layers
     moe = MoE(*reader.experts("num_local_experts"), width, shared_width=width)
     dense = DenseFFN(config.intermediate_size_mlp or width)

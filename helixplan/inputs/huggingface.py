@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from helixplan.errors import InputError, did_you_mean
+from helixplan.errors import InputError, did_you_mean, shown
 from helixplan.inputs.catalog import find_model
 from helixplan.inputs.config import ConfigFile, Reader
 from helixplan.inputs.families import ARCHITECTURES, DECISIVE, Architecture
 from helixplan.inputs.model import FFN, Attention, LayerGroup, Model, MoE, RecurrentAttention
 from helixplan.inputs.quantization import Stated, precision_of, read_sidecar
 from helixplan.inputs.validation import parse_json, read_text, validate
+
+MAX_CONFIG_BYTES, MOST_KEYS = 8_000_000, 1000
+"""Some ten times the largest config there is, and its keys."""
 
 
 def load_model(model: str | Path | dict[str, Any]) -> Model:
@@ -27,15 +30,15 @@ def load_model(model: str | Path | dict[str, Any]) -> Model:
 
 def _parsed(path: Path) -> dict[str, Any]:
     """A config.json. Python writes Infinity into some, in keys that decide nothing here; none that do takes it."""
-    return parse_json(read_text(path), str(path), constants=True)
+    return parse_json(read_text(path, MAX_CONFIG_BYTES), str(path), constants=True)
 
 
 def _beside(path: Path) -> Stated | None:
     """What ``hf_quant_config.json`` beside a config.json says of the weights."""
     sidecar = path.parent / "hf_quant_config.json"
-    if path.name != "config.json" or not sidecar.is_file():
+    if path.name != "config.json" or not (sidecar.exists() or sidecar.is_symlink()):
         return None
-    return read_sidecar(parse_json(read_text(sidecar), str(sidecar)), str(sidecar))
+    return read_sidecar(parse_json(read_text(sidecar, MAX_CONFIG_BYTES), str(sidecar)), str(sidecar))
 
 
 def language_model(data: dict[str, Any]) -> dict[str, Any]:
@@ -66,11 +69,13 @@ def read_config(data: dict[str, Any], file: str, name: str, stored: Stated | Non
     ``stored``: what the weights are stored in, where the config itself does not say.
     """
     data = language_model(data)
+    if len(data) > MOST_KEYS:
+        raise InputError(f"has {len(data):,} keys; at most {MOST_KEYS:,} are read", file=file)
     known = ARCHITECTURES.get(_named(data))
     _refuse_unread(data, known, file)
     if known is None:
         _refuse_unknown(data, file)
-    filled = known.defaults | known.implied(data) if known else {}
+    filled = {**known.defaults, **known.implied(data)} if known else {}
     config = validate(ConfigFile, filled | data, file)
     _refuse_misspelt(data, file)
     assert known is not None
@@ -94,10 +99,16 @@ def _named(data: dict[str, Any]) -> str:
     return named[0] if isinstance(named, list) and named and isinstance(named[0], str) else ""
 
 
+def _says(data: dict[str, Any], key: str) -> bool:
+    """Whether a key is there and is neither null nor 0."""
+    value = data.get(key)
+    return value is not None and not (isinstance(value, int) and value == 0)
+
+
 def _refuse_unread(data: dict[str, Any], known: Architecture | None, file: str) -> None:
     """Raises InputError about a key of layers that the architecture is not known to have."""
     for key, what in DECISIVE.items():
-        if known is not None and data.get(key) not in (None, 0) and key not in known.reads:
+        if known is not None and _says(data, key) and key not in known.reads:
             raise InputError(f"{_named(data)} with {what} is none that helixplan can price", file=file, field=key)
 
 
@@ -105,9 +116,9 @@ def _refuse_unknown(data: dict[str, Any], file: str) -> None:
     """Raises InputError about an architecture that is none of those known, if one is named, and what its layers are."""
     named = _named(data)
     if named:
-        kinds = [f"{key} says {what}" for key, what in DECISIVE.items() if data.get(key) not in (None, 0)]
+        kinds = [f"{key} says {what}" for key, what in DECISIVE.items() if _says(data, key)]
         hint = did_you_mean(named, ARCHITECTURES) + (f"; {kinds[0]}" if kinds else "")
-        message = f"{named!r} is not an architecture helixplan can place{hint}; known: {', '.join(ARCHITECTURES)}"
+        message = f"{shown(named)} is not an architecture helixplan can place{hint}; known: {', '.join(ARCHITECTURES)}"
         raise InputError(message, file=file, field="architectures")
 
 

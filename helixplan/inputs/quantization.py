@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from helixplan.errors import InputError
+from helixplan.errors import InputError, shown
 from helixplan.inputs.model import LayerGroup, MoE, RecurrentAttention, WeightPrecision
 from helixplan.inputs.validation import validate
 
@@ -37,6 +37,7 @@ ALGORITHMS = {
     "int4_awq": "int4",
 }
 """NVIDIA ModelOpt's names of what it quantised to."""
+BITS_AND_KINDS = {(8, "float"): "fp8", (4, "int"): "int4"}
 METHODS = ("fp8", "mxfp4", "compressed-tensors", "modelopt", "awq", "gptq")
 
 
@@ -165,11 +166,11 @@ def _of_groups(groups: dict[str, Any], wrong: Wrong) -> str:
         if not isinstance(weights, dict):
             raise wrong(f"{field}.{name}", "says nothing of weights")
         bits, kind, size = weights.get("num_bits"), weights.get("type"), weights.get("group_size")
-        dtype = {(8, "float"): "fp8", (4, "int"): "int4"}.get((bits, kind))  # type: ignore[arg-type]
+        dtype = next((dtype for known, dtype in BITS_AND_KINDS.items() if known == (bits, kind)), None)
         if (bits, kind) == (4, "float"):
             dtype = "nvfp4" if size == 16 else "mxfp4" if size == 32 else None
         if dtype is None:
-            told = f"{bits}-bit {kind} in groups of {size}"
+            told = f"{_plain(bits)}-bit {_plain(kind)} in groups of {_plain(size)}"
             raise wrong(f"{field}.{name}.weights", f"got {told}, which helixplan does not price; name one with --weights")
         found.add(dtype)
     if len(found) != 1:
@@ -178,9 +179,14 @@ def _of_groups(groups: dict[str, Any], wrong: Wrong) -> str:
     return found.pop()
 
 
+def _plain(value: object) -> str:
+    """What was given, without the quotes of a text."""
+    return shown(value).strip("'")
+
+
 def _advice(given: object, known: Iterable[object]) -> str:
     allowed = ", ".join(str(one) for one in known)
-    return f"got {given!r}, but helixplan reads {allowed}; drop the key and name the precision with --weights"
+    return f"got {shown(given)}, but helixplan reads {allowed}; drop the key and name the precision with --weights"
 
 
 def _modules(groups: Iterable[LayerGroup], names: Mapping[str, str]) -> dict[str, list[str]]:

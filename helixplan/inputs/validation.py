@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,18 +21,29 @@ MAX_FILE_BYTES = 64_000_000
 """Larger than any plan, config or profile there is; a file over it is refused unread."""
 
 
-def read_text(path: Path) -> str:
-    """The text of a file of the user's. Raises InputError where it cannot be read, is not UTF-8 or is absurdly large."""
+def read_text(path: Path, most: int = MAX_FILE_BYTES) -> str:
+    """The text of a file of the user's. Raises InputError where it cannot be read, is not UTF-8 or has over ``most`` bytes."""
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            text = file.read(MAX_FILE_BYTES + 1)
-        if len(text) > MAX_FILE_BYTES:
-            raise InputError(f"is larger than {MAX_FILE_BYTES / 1e6:.0f} MB, more than any such file needs", file=str(path))
-        return text
+        data = _read(path, most + 1)
+        if len(data) > most:
+            raise InputError(f"is larger than {most / 1e6:.0f} MB, more than any such file needs", file=str(path))
+        return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig").read()
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror or error})", file=str(path)) from None
     except UnicodeDecodeError as error:
         raise InputError(f"is not UTF-8 text (byte {error.start})", file=str(path)) from None
+
+
+def _read(path: Path, most: int) -> bytes:
+    """The first bytes of a file. Raises InputError about a pipe that nothing writes to: to open it would be to wait for ever."""
+    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+        start = None
+        if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
+            start = file.raw.read(1)
+            if start == b"":
+                raise InputError("is a pipe that nothing writes to", file=str(path))
+        os.set_blocking(file.fileno(), True)
+        return (start or b"") + file.read(most)
 
 
 def _refuse_constant(name: str) -> float:
@@ -54,6 +68,8 @@ def parse_json(text: str, file: str, *, constants: bool = False) -> dict[str, An
         data = json.loads(text, parse_constant=float if constants else _refuse_constant, object_pairs_hook=_unique_keys)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        if "integer string conversion" in reason:
+            reason = "it has a number of thousands of digits"
         raise InputError(f"is not valid JSON: {reason}", file=file) from None
     if not isinstance(data, dict):
         raise InputError(f"must hold one JSON object, not {type(data).__name__}", file=file)
