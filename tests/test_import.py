@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import helixplan as hp
+from helixplan.inputs.huggingface import bundled_style
 from helixplan.inputs.model import MoE, RecurrentAttention
 from tests.conftest import Main, deepseek_config, delta_config, llama_config, mamba_config
 
@@ -153,6 +154,12 @@ def test_infinity_counts_nowhere(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(llama_config(hidden_size=float("inf"), source={"x": float("nan")})))
     with pytest.raises(hp.InputError, match="hidden_size: got inf, but input should be a valid integer"):
         hp.load_model(tmp_path)
+
+
+def test_a_context_may_go_by_its_tokenizers_name() -> None:
+    """Kimi Linear's file has ``model_max_length`` alone."""
+    assert hp.load_model(llama_config(model_max_length=4096)).max_context == 4096
+    assert hp.load_model(llama_config(model_max_length=4096, max_position_embeddings=8192)).max_context == 8192
 
 
 def test_an_indexer_in_every_layer_is_read_however_it_is_said() -> None:
@@ -313,6 +320,23 @@ def test_what_modelopt_writes_beside_a_config_counts(tmp_path: Path) -> None:
     (tmp_path / "hf_quant_config.json").write_text("{}")
     with pytest.raises(hp.InputError, match=r"hf_quant_config\.json: quantization: is missing"):
         hp.load_model(tmp_path)
+
+
+def test_mixed_precision_is_read_module_by_module(tmp_path: Path) -> None:
+    """As ModelOpt writes it: what is not listed, by its own name or its parent's, stays bf16."""
+    layers = {f"model.language_model.layers.{layer}.self_attn.o_proj": {"quant_algo": "FP8"} for layer in range(4)}
+    layers |= {f"model.language_model.layers.{layer}.mlp.experts": {"quant_algo": "W4A16_NVFP4"} for layer in range(1, 4)}
+    layers |= {"model.language_model.layers.1.mlp.shared_experts.gate_proj": {"quant_algo": "FP8"}}
+    (tmp_path / "config.json").write_text(json.dumps(deepseek_config()))
+    sidecar = {"quant_algo": "MIXED_PRECISION", "quantized_layers": layers, "exclude_modules": ["mtp*"]}
+    (tmp_path / "hf_quant_config.json").write_text(json.dumps({"quantization": sidecar}))
+    found = hp.load_model(tmp_path).precision
+    assert (found.attention, found.dense, found.experts, found.shared) == ("fp8", "bf16", "nvfp4", "bf16")
+    written = bundled_style(tmp_path / "config.json")
+    assert hp.load_model(written).precision == found
+    layers["layers.0.mlp"] = {"quant_algo": "W2"}
+    with pytest.raises(hp.InputError, match=r"quantization_config.quantized_layers.layers.0.mlp: got 'W2', but helixplan reads"):
+        hp.load_model(deepseek_config(quantization_config={"quant_method": "modelopt"} | sidecar))
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {

@@ -45,6 +45,7 @@ class ConfigFile(BaseModel):
     intermediate_size: Width | None = None
     tie_word_embeddings: bool = False
     max_position_embeddings: Width | None = None
+    model_max_length: Width | None = None
 
     kv_lora_rank: Width | None = None
     q_lora_rank: Width | None = None

@@ -88,7 +88,7 @@ def read_config(data: dict[str, Any], file: str, name: str, stored: Stated | Non
         vocabulary=config.vocab_size,
         tied_embedding=config.tie_word_embeddings,
         groups=groups,
-        max_context=config.max_position_embeddings,
+        max_context=config.max_position_embeddings or config.model_max_length,
         precision=precision_of(stated, groups, known.modules),
     )
 

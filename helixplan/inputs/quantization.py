@@ -7,6 +7,7 @@ each component has in every layer, whether the checkpoint's patterns name them; 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import translate
@@ -29,6 +30,7 @@ ALGORITHMS = {
     "fp8_pb_real": "fp8",
     "nvfp4": "nvfp4",
     "nvfp4_awq": "nvfp4",
+    "w4a16_nvfp4": "nvfp4",
     "mxfp4": "mxfp4",
     "w4a16_mxfp4": "mxfp4",
     "w4a8_mxfp4_fp8": "mxfp4",
@@ -48,6 +50,7 @@ class Quantization(BaseModel):
 
     quant_method: str = "compressed-tensors"
     quant_algo: str | None = None
+    quantized_layers: dict[str, Any] | None = None
     bits: int | None = None
     config_groups: dict[str, Any] | None = None
     modules_to_not_convert: list[str] | None = None
@@ -59,6 +62,7 @@ class _SidecarBody(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
     quant_algo: str | None = None
+    quantized_layers: dict[str, Any] | None = None
     exclude_modules: list[str] = []
 
 
@@ -91,7 +95,12 @@ def read_sidecar(data: dict[str, Any], file: str) -> Stated | None:
     body = validate(_Sidecar, data, file).quantization
     if body.quant_algo is None:
         return None
-    stands_for = Quantization(quant_method="modelopt", quant_algo=body.quant_algo, exclude_modules=body.exclude_modules)
+    stands_for = Quantization(
+        quant_method="modelopt",
+        quant_algo=body.quant_algo,
+        quantized_layers=body.quantized_layers,
+        exclude_modules=body.exclude_modules,
+    )
     return Stated(stands_for, file, "quantization")
 
 
@@ -114,7 +123,7 @@ def precision_of(stated: Stated | None, groups: Iterable[LayerGroup], names: Map
     """
     if stated is None:
         return WeightPrecision()
-    stored, kept = _dtype(stated.quantization, stated.wrong), _kept(stated.quantization, stated.wrong)
+    stored, kept = _stored(stated.quantization, stated.wrong), _kept(stated.quantization, stated.wrong)
     dtypes: dict[str, str] = {}
     by_component = _modules(groups, MODULES | dict(names))
     asked = sum(map(len, by_component.values()))
@@ -122,9 +131,28 @@ def precision_of(stated: Stated | None, groups: Iterable[LayerGroup], names: Map
         message = f"keeps {len(kept):,} entries in bf16, of {asked:,} modules; at most {MOST_MATCHES:,} pairs of them are read"
         raise InputError(message, file=stated.file, field=stated.key)
     for component, modules in by_component.items():
-        bf16 = sum(any(named(module) for named in kept) for module in modules)
-        dtypes[component] = "bf16" if 2 * bf16 > len(modules) else stored
+        found = Counter("bf16" if any(named(module) for named in kept) else stored(module) for module in modules)
+        # Of as many in bf16 as not, the others decide.
+        dtypes[component] = max(found, key=lambda dtype: (found[dtype], dtype != "bf16"))
     return WeightPrecision(**dtypes)
+
+
+def _stored(quantization: Quantization, wrong: Wrong) -> Callable[[str], str]:
+    """What each module that is not kept is stored in: one format, or where those are mixed its own or its parent's."""
+    if (quantization.quant_algo or "").upper() != "MIXED_PRECISION" or quantization.quantized_layers is None:
+        dtype = _dtype(quantization, wrong)
+        return lambda module: dtype
+    own = {}
+    for name, said in quantization.quantized_layers.items():
+        algorithm = said.get("quant_algo") if isinstance(said, dict) else None
+        own[_from_layers(name)] = _of_algorithm(algorithm, wrong, f"quantized_layers.{name[:LONGEST_PATTERN]}")
+
+    def of(module: str) -> str:
+        while module not in own and "." in module:
+            module = module.rpartition(".")[0]
+        return own.get(module, "bf16")
+
+    return of
 
 
 def _kept(quantization: Quantization, wrong: Wrong) -> list[Callable[[str], bool]]:
@@ -150,11 +178,15 @@ def _dtype(quantization: Quantization, wrong: Wrong) -> str:
             raise wrong("bits", _advice(quantization.bits, (4,)))
         return "int4"
     if quantization.quant_algo is not None:
-        dtype = ALGORITHMS.get(quantization.quant_algo.lower())
-        if dtype is None:
-            raise wrong("quant_algo", _advice(quantization.quant_algo, sorted(ALGORITHMS)))
-        return dtype
+        return _of_algorithm(quantization.quant_algo, wrong, "quant_algo")
     return _of_groups(quantization.config_groups or {}, wrong)
+
+
+def _of_algorithm(algorithm: object, wrong: Wrong, key: str) -> str:
+    dtype = ALGORITHMS.get(algorithm.lower()) if isinstance(algorithm, str) else None
+    if dtype is None:
+        raise wrong(key, _advice(algorithm, sorted(ALGORITHMS)))
+    return dtype
 
 
 def _of_groups(groups: dict[str, Any], wrong: Wrong) -> str:
@@ -208,6 +240,11 @@ def _modules(groups: Iterable[LayerGroup], names: Mapping[str, str]) -> dict[str
     return modules
 
 
+def _from_layers(name: str) -> str:
+    """A module's name without what stands before its layers."""
+    return name.removeprefix(next((before for before in BEFORE_LAYERS if name.startswith(before)), ""))
+
+
 def _pattern(text: str, wrong: Callable[[str], InputError]) -> Callable[[str], bool]:
     """Whether a module is one that the pattern names: an expression after "re:", a glob, or a module or part of its path."""
     if len(text) > LONGEST_PATTERN:
@@ -224,7 +261,7 @@ def _pattern(text: str, wrong: Callable[[str], InputError]) -> Callable[[str], b
         except re.error as error:
             raise wrong(f"has {text[:60]!r}, which is no expression ({error.msg})") from None
         return lambda module: any(expression.match(before + module) for before in BEFORE_LAYERS)
-    name = text.removeprefix(next((before for before in BEFORE_LAYERS if text.startswith(before)), ""))
+    name = _from_layers(text)
     if "*" in name or "?" in name:
         glob = re.compile("|".join(translate(one) for one in (name, f"{name}.*")))
         return lambda module: glob.match(module) is not None
