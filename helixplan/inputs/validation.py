@@ -50,6 +50,10 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not a number JSON allows")
 
 
+def _infinity(name: str) -> float:
+    return _refuse_constant(name) if name == "NaN" else float(name)
+
+
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     seen: dict[str, Any] = {}
     for key, value in pairs:
@@ -62,10 +66,10 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def parse_json(text: str, file: str, *, constants: bool = False) -> dict[str, Any]:
     """A JSON object. Raises InputError for anything else, doubled keys and bottomless nesting included.
 
-    ``constants``: whether NaN and Infinity, which JSON has not but Python writes, may stand in it.
+    ``constants``: whether Infinity, which JSON has not but Python writes, may stand in it.
     """
     try:
-        data = json.loads(text, parse_constant=float if constants else _refuse_constant, object_pairs_hook=_unique_keys)
+        data = json.loads(text, parse_constant=_infinity if constants else _refuse_constant, object_pairs_hook=_unique_keys)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         if "integer string conversion" in reason:
