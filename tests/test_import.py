@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 
 import helixplan as hp
-from helixplan.inputs.huggingface import bundled_style
+from helixplan.inputs.huggingface import import_model
 from helixplan.inputs.model import MoE, RecurrentAttention
 from tests.conftest import Main, deepseek_config, delta_config, llama_config, mamba_config
 
@@ -332,7 +334,7 @@ def test_mixed_precision_is_read_module_by_module(tmp_path: Path) -> None:
     (tmp_path / "hf_quant_config.json").write_text(json.dumps({"quantization": sidecar}))
     found = hp.load_model(tmp_path).precision
     assert (found.attention, found.dense, found.experts, found.shared) == ("fp8", "bf16", "nvfp4", "bf16")
-    written = bundled_style(tmp_path / "config.json")
+    _, written = import_model(tmp_path / "config.json")
     assert hp.load_model(written).precision == found
     layers["layers.0.mlp"] = {"quant_algo": "W2"}
     with pytest.raises(hp.InputError, match=r"quantization_config.quantized_layers.layers.0.mlp: got 'W2', but helixplan reads"):
@@ -544,6 +546,14 @@ def test_what_is_shown_of_a_model_is_what_it_is(main: Main, tmp_path: Path) -> N
         assert f" | {len(group.layers)} | {group.kv_bytes_per_token('bf16'):,.0f} | " in row
         assert ("of state" in row) == isinstance(group.attention, RecurrentAttention)
         assert (" none | " in row) == (group.attention is None or group.ffn is None)
+
+
+def test_a_pipe_is_read_once(tmp_path: Path) -> None:
+    """``models import /dev/stdin --output FILE``: what is shown and what is written are of the same reading."""
+    command = [sys.executable, "-m", "helixplan", "models", "import", "/dev/stdin", "--output", str(tmp_path / "mine.json")]
+    done = subprocess.run(command, input=json.dumps(llama_config()), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert hp.load_model(tmp_path / "mine.json").sha256 == hp.load_model(llama_config()).sha256
 
 
 def test_import_shows_what_was_understood_and_writes_a_file_that_says_the_same(main: Main, tmp_path: Path) -> None:

@@ -90,14 +90,15 @@ def import_model(
 ) -> None:
     """Show what is understood of a config.json; refuse one that cannot be placed."""
     from helixplan.inputs.catalog import find_model
-    from helixplan.inputs.huggingface import bundled_style, load_model
+    from helixplan.inputs.huggingface import import_model as read
 
     if output is not None:
         check_writable(output, force=force)
     path = find_model(str(config) if config.suffix == ".json" or config.is_absolute() else f"./{config}")
-    _understood(load_model(path), output_format)
+    found, written = read(path)
+    _understood(found, output_format)
     if output is not None:
-        write_atomically(output, json.dumps(bundled_style(path), indent=2, sort_keys=True) + "\n", force=force)
+        write_atomically(output, json.dumps(written, indent=2, sort_keys=True) + "\n", force=force)
         show.note(f"wrote {output}")
 
 

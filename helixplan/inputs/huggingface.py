@@ -24,8 +24,17 @@ def load_model(model: str | Path | dict[str, Any]) -> Model:
     if isinstance(model, dict):
         return read_config(model, "model", name=str(model.get("name", "model")))
     path = find_model(str(model))
-    name = path.parent.resolve().name if path.name == "config.json" else path.stem
-    return read_config(_parsed(path), str(path), name=name, stored=_beside(path))
+    return read_config(_parsed(path), str(path), name=_name(path), stored=_beside(path))
+
+
+def import_model(path: Path) -> tuple[Model, dict[str, Any]]:
+    """The model of a config.json, and a file that stands alone for it, of one reading. Raises InputError."""
+    data, stored = _parsed(path), _beside(path)
+    return read_config(data, str(path), name=_name(path), stored=stored), _bundled_style(data, stored, path.name)
+
+
+def _name(path: Path) -> str:
+    return path.parent.resolve().name if path.name == "config.json" else path.stem
 
 
 def _parsed(path: Path) -> dict[str, Any]:
@@ -53,14 +62,13 @@ def language_model(data: dict[str, Any]) -> dict[str, Any]:
     return inner | outer | tie
 
 
-def bundled_style(path: Path) -> dict[str, Any]:
+def _bundled_style(data: dict[str, Any], stored: Stated | None, file: str) -> dict[str, Any]:
     """The keys of a config.json that helixplan reads, as a file that stands alone: the language model's, and its precision."""
-    data = language_model(_parsed(path))
+    data = language_model(data)
     kept = {key: value for key, value in data.items() if key in ConfigFile.model_fields}
-    stored = _beside(path)
     if kept.get("quantization_config") is None and stored is not None:
         kept["quantization_config"] = stored.quantization.model_dump(exclude_none=True)
-    return kept | {"source": data.get("source") or {"config": path.name}}
+    return kept | {"source": data.get("source") or {"config": file}}
 
 
 def read_config(data: dict[str, Any], file: str, name: str, stored: Stated | None = None) -> Model:
