@@ -437,6 +437,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         llama_config(architectures=["MistralForCausalLM"]),
         "sliding_window: is missing, and MistralForCausalLM needs it",
     ),
+    "layers that null does not tell apart": (
+        llama_config(architectures=["GptOssForCausalLM"], sliding_window=64) | {"layer_types": None},
+        "layer_types: is null, and GptOssForCausalLM needs it",
+    ),
     "windows that nobody reads": (
         llama_config(layer_types=["sliding_attention"] * 4, sliding_window=64),
         "layer_types: got 'sliding_attention'; allowed: full_attention",

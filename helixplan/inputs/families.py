@@ -72,6 +72,8 @@ def _global_and_sliding(reader: Reader) -> list[Attention]:
 def _alternating(reader: Reader) -> list[Attention]:
     """Layers that ``layer_types`` tells apart: without it nobody could say which have a window."""
     reader.stated("layer_types", "sliding_window")
+    if reader.config.layer_types is None:
+        raise reader.wrong("layer_types", f"is null, and {reader.config.architectures[0]} needs it")
     return _windowed(reader)
 
 
