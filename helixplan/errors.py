@@ -71,5 +71,6 @@ def did_you_mean(given: str, known: Iterable[str], lead: str = "did you mean") -
 
 def shown(value: object) -> str:
     """What was given, cut short where it is long."""
-    text = repr(value)
+    # No longer text is ever made: a list may have millions of entries.
+    text = repr(value[:60] if isinstance(value, str | bytes | list | tuple) else value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -90,9 +90,11 @@ def case_of(plan: Plan, model: Model, hardware: Hardware, file: str = "plan") ->
 def workload_of(plan: Plan) -> Workload:
     """What the plan's workload says, as it was asked."""
     asked, clock = plan.workload, plan.hardware
+    # What is asked for goes for every component, those that the model has not included; what its file states goes for its own.
+    everywhere = {dtype for part, dtype in asked.weight_dtypes.items() if part != "router"} == {asked.weight_dtype}
     return Workload(
         asked.context_tokens,
-        weight_dtype=None if asked.weight_dtype == "mixed" else asked.weight_dtype,
+        weight_dtype=asked.weight_dtype if everywhere else None,
         kv_dtype=asked.kv_dtype,
         attention_math=None if asked.attention_math == "mixed" else asked.attention_math,
         kernels=clock.kernels,

@@ -27,20 +27,18 @@ from helixplan.evidence.emulation.ranks import WrongLayout
 from helixplan.evidence.emulation.run import TOLERANCE, Emulation
 from helixplan.evidence.emulation.scaling import scale_down
 from helixplan.evidence.verify import Verification, compare, verify
+from helixplan.inputs.catalog import bundled_models
 from helixplan.plans import Plan
 from helixplan.replay import case_of
 from tests.conftest import Main, Run, changed, deepseek_config, llama_config
 from tests.reference import sound_layouts
-
-MODELS = "deepseek-r1 deepseek-v3 kimi-k2 llama-3.1-405b llama-3.1-70b qwen3-235b-a22b qwen3-32b mixtral-8x22b gpt-oss-120b "
-MODELS += "deepseek-v3.2 gemma-4-26b-a4b kimi-k3 nemotron-3-nano qwen3.5-397b-a17b"
 
 
 def checked(plan: Plan, model: hp.Model, hardware: hp.Hardware, **how: Any) -> Verification:
     return verify(plan, case_of(plan, model, hardware), **how)
 
 
-@pytest.mark.parametrize("name", MODELS.split())
+@pytest.mark.parametrize("name", bundled_models())
 def test_the_best_plan_of_every_bundled_model_holds(name: str, gb200: hp.Hardware) -> None:
     model = hp.load_model(name)
     plan = hp.plan(model, gb200, context_tokens=100_000, ttl_s=0.05)

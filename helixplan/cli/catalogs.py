@@ -89,15 +89,16 @@ def import_model(
     output_format: options.OutputFormat = options.Format.TABLE,
 ) -> None:
     """Show what is understood of a config.json. Refuses one that cannot be placed."""
-    from helixplan.inputs.huggingface import bundled_style, load_model
+    from helixplan.inputs.catalog import find_model
+    from helixplan.inputs.huggingface import import_model as read
 
     if output is not None:
         check_writable(output, force=force)
-    path = config / "config.json" if config.is_dir() else config
-    found = load_model(path if path.suffix == ".json" or path.is_absolute() else f"./{path}")
+    path = find_model(str(config) if config.suffix == ".json" or config.is_absolute() else f"./{config}")
+    found, written = read(path)
     _understood(found, output_format)
     if output is not None:
-        write_atomically(output, json.dumps(bundled_style(path), indent=2, sort_keys=True) + "\n", force=force)
+        write_atomically(output, json.dumps(written, indent=2, sort_keys=True) + "\n", force=force)
         show.note(f"wrote {output}")
 
 

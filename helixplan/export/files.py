@@ -114,7 +114,7 @@ def served(plan: Plan, case: Case) -> str | None:
     if case.precision != model.precision or model.name != plan.model.name:
         return None
     file = bundled_models().get(model.name)
-    source = None if file is None else parse_json(read_text(file), str(file)).get("source")
+    source = None if file is None else parse_json(read_text(file), str(file), constants=True).get("source")
     told = source.get("config") if isinstance(source, dict) else None
     match = REPOSITORY.fullmatch(told) if isinstance(told, str) else None
     return match[1] if match else None

@@ -61,5 +61,7 @@ def _find_file(given: str, what: str, bundled: dict[str, Path], suffix: str, in_
         if in_folder is None:
             raise InputError(f"is a folder; name a {suffix} file", file=given)
         path = path / in_folder
+        if not path.exists() and not path.is_symlink():
+            raise InputError(f"is a folder without a {in_folder}", file=given)
     path.stat()
     return path

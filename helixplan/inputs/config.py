@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from helixplan.errors import InputError, did_you_mean
+from helixplan.errors import InputError, did_you_mean, shown
 from helixplan.inputs.model import GroupedQueryAttention
 from helixplan.inputs.quantization import Quantization
 
@@ -45,6 +45,7 @@ class ConfigFile(BaseModel):
     intermediate_size: Width | None = None
     tie_word_embeddings: bool = False
     max_position_embeddings: Width | None = None
+    model_max_length: Width | None = None
 
     kv_lora_rank: Width | None = None
     q_lora_rank: Width | None = None
@@ -61,13 +62,16 @@ class ConfigFile(BaseModel):
     num_global_key_value_heads: Count | None = None
     enable_moe_block: bool | None = None
     top_k_experts: Count | None = None
-    num_kv_shared_layers: Annotated[int, Field(ge=0, le=0)] = 0
-    hidden_size_per_layer_input: Annotated[int, Field(ge=0, le=0)] = 0
+    attention_k_eq_v: bool | None = None
+    moe_layers: Annotated[list[int], Field(max_length=4096)] | None = None
     shared_intermediate_size: Annotated[int, Field(ge=0, le=2**24)] = 0
 
     index_topk: Width | None = None
     index_n_heads: Count | None = None
     index_head_dim: Width | None = None
+    indexer_types: Annotated[list[str], Field(max_length=4096)] | None = None
+    index_topk_pattern: Annotated[str | list[str], Field(max_length=4096)] | None = None
+    index_topk_freq: Annotated[int, Field(ge=0, le=4096)] | None = None
     mla_use_output_gate: bool = False
     attn_output_gate: bool = False
 
@@ -83,6 +87,8 @@ class ConfigFile(BaseModel):
     hybrid_override_pattern: Annotated[str, Field(max_length=4096)] | None = None
     mamba_num_heads: Count | None = None
     mamba_head_dim: Width | None = None
+    attention_head_dim: Width | None = None
+    layers_block_type: Annotated[list[str], Field(max_length=4096)] | None = None
     n_groups: Count | None = None
     ssm_state_size: Width | None = None
     conv_kernel: Kernel | None = None
@@ -92,7 +98,8 @@ class ConfigFile(BaseModel):
     sliding_window_pattern: Annotated[int, Field(ge=1, le=4096)] | None = None
     use_sliding_window: bool | None = None
     max_window_layers: Annotated[int, Field(ge=0, le=4096)] | None = None
-    layer_types: list[str] | None = None
+    layer_types: Annotated[list[str], Field(max_length=4096)] | None = None
+    mlp_layer_types: Annotated[list[str], Field(max_length=4096)] | None = None
 
     n_routed_experts: Count | None = None
     num_experts: Count | None = None
@@ -106,10 +113,10 @@ class ConfigFile(BaseModel):
     moe_latent_size: Width | None = None
     moe_intermediate_size: Width | None = None
     n_shared_experts: Annotated[int, Field(ge=0, le=64)] | None = None
-    first_k_dense_replace: Annotated[int, Field(ge=0, le=4096)] = 0
-    moe_layer_freq: Annotated[int, Field(ge=1, le=1)] = 1
-    decoder_sparse_step: Annotated[int, Field(ge=1, le=1)] = 1
-    mlp_only_layers: list[int] = []
+    first_k_dense_replace: Annotated[int, Field(ge=0, le=4096)] | None = None
+    moe_layer_freq: Annotated[int, Field(ge=1, le=4096)] | None = None
+    decoder_sparse_step: Annotated[int, Field(ge=1, le=4096)] | None = None
+    mlp_only_layers: Annotated[list[int], Field(max_length=4096)] | None = None
     quantization_config: Quantization | None = None
     source: dict[str, Any] | str | None = None
 
@@ -161,10 +168,24 @@ class Reader:
             raise self.wrong(chosen_key, f"got {per_token}, but there are only {experts} experts ({count_key})")
         return experts, per_token
 
+    def alike(self, *kinds: str) -> int:
+        """How many layers there are. Raises InputError where ``layer_types`` names one that is none of ``kinds``."""
+        layers = self.config.num_hidden_layers
+        if self.config.layer_types is not None:
+            self.known("layer_types", self.config.layer_types, kinds, layers)
+        return layers
+
     def divides(self, key: str, value: int, whole_key: str, whole: int) -> None:
         """Raises InputError where ``value`` does not divide ``whole``."""
         if whole % value:
             raise self.wrong(key, f"got {value}, but it must divide {whole_key} ({whole})")
+
+    def inside(self, key: str, named: Sequence[int]) -> None:
+        """Raises InputError where a layer is named that there is not."""
+        last = self.config.num_hidden_layers - 1
+        outside = next((layer for layer in named if not 0 <= layer <= last), None)
+        if outside is not None:
+            raise self.wrong(key, f"names layer {shown(outside)}, but layers are 0 to {last}")
 
     def known(self, key: str, kinds: Sequence[Any], allowed: Sequence[Any], layers: int) -> None:
         """Raises InputError where there is not one kind a layer, or one that is not ``allowed``."""
@@ -172,4 +193,4 @@ class Reader:
             raise self.wrong(key, f"has {len(kinds)} entries, but num_hidden_layers is {layers}")
         for kind in kinds:
             if kind not in allowed:
-                raise self.wrong(key, f"got {kind!r}; allowed: {', '.join(str(one) for one in allowed)}")
+                raise self.wrong(key, f"got {shown(kind)}; allowed: {', '.join(str(one) for one in allowed)}")

@@ -20,7 +20,7 @@ from helixplan.inputs.model import (
 
 
 def _full(reader: Reader) -> list[Attention]:
-    return [reader.heads()] * reader.config.num_hidden_layers
+    return [reader.heads()] * reader.alike("full_attention")
 
 
 def _windowed(reader: Reader) -> list[Attention]:
@@ -45,21 +45,22 @@ def _chunked(reader: Reader) -> list[Attention]:
     """Llama 4: chunks of the sequence attend within themselves, which bounds the cache; every so many layers attend to all."""
     config = reader.config
     layers, chunk = config.num_hidden_layers, reader.need("attention_chunk_size")
-    rotary = config.no_rope_layers
-    if not rotary:
-        interval = config.no_rope_layer_interval or 4
-        rotary = [int((layer + 1) % interval != 0) for layer in range(layers)]
-    if len(rotary) != layers:
-        raise reader.wrong("no_rope_layers", f"has {len(rotary)} entries, but num_hidden_layers is {layers}")
-    return [reader.heads(chunk if in_chunks else None) for in_chunks in rotary]
+    kinds = config.layer_types
+    if kinds is None:
+        rotary, every = config.no_rope_layers, config.no_rope_layer_interval or 4
+        if rotary and len(rotary) != layers:
+            raise reader.wrong("no_rope_layers", f"has {len(rotary)} entries, but num_hidden_layers is {layers}")
+        in_chunks = rotary or [(layer + 1) % every for layer in range(layers)]
+        kinds = ["chunked_attention" if one else "full_attention" for one in in_chunks]
+    reader.known("layer_types", kinds, ("full_attention", "chunked_attention"), layers)
+    return [reader.heads(chunk if kind == "chunked_attention" else None) for kind in kinds]
 
 
 def _global_and_sliding(reader: Reader) -> list[Attention]:
     """Gemma 4: global layers have heads of their own size and number."""
     config, sliding = reader.config, _alternating(reader)
-    if config.global_head_dim is None and config.num_global_key_value_heads is None:
-        return sliding
-    heads = config.num_global_key_value_heads or config.num_key_value_heads or config.num_attention_heads
+    own = None if config.attention_k_eq_v is False else config.num_global_key_value_heads
+    heads = own or config.num_key_value_heads or config.num_attention_heads
     if config.num_attention_heads % heads:
         query = config.num_attention_heads
         raise reader.wrong("num_global_key_value_heads", f"got {heads}, but it must divide num_attention_heads ({query})")
@@ -71,11 +72,19 @@ def _global_and_sliding(reader: Reader) -> list[Attention]:
 def _alternating(reader: Reader) -> list[Attention]:
     """Layers that ``layer_types`` tells apart: without it nobody could say which have a window."""
     reader.stated("layer_types", "sliding_window")
+    if reader.config.layer_types is None:
+        raise reader.wrong("layer_types", f"is null, and {reader.config.architectures[0]} needs it")
     return _windowed(reader)
 
 
 def _pattern_or_types(reader: Reader) -> list[Attention]:
     """Gemma 2 and 3: every so many layers attend to all, unless ``layer_types`` tells."""
+    reader.stated("sliding_window")
+    return _windowed(reader)
+
+
+def _all_or_none(reader: Reader) -> list[Attention]:
+    """Mistral: transformers fills in a window where a file does not say that there is none."""
     reader.stated("sliding_window")
     return _windowed(reader)
 
@@ -118,7 +127,7 @@ def _kimi(reader: Reader) -> list[Attention]:
     config = reader.config
     layers, keys = config.num_hidden_layers, config.linear_attn_config
     if keys is None:
-        return _latent(reader)
+        raise reader.wrong("linear_attn_config", f"is missing, and {config.architectures[0]} needs it")
     named = sorted([*keys.full_attn_layers, *keys.kda_layers])
     if named != list(range(1, layers + 1)):
         raise reader.wrong(
@@ -133,9 +142,17 @@ def _kimi(reader: Reader) -> list[Attention]:
         decay_rank=keys.head_dim,
         gate_rank=None if keys.use_full_rank_gate else keys.head_dim,
     )
-    full = _latent(reader)[0]
+    full = _mla(reader)
     linear = {*keys.kda_layers}
     return [recurrent if layer in linear else full for layer in range(1, layers + 1)]
+
+
+def _softmax_alone(reader: Reader) -> list[Attention]:
+    """MiniMax-M2, whose files may still say that no layer is one of lightning attention."""
+    kinds = reader.config.attn_type_list
+    if kinds is not None:
+        reader.known("attn_type_list", kinds, (1,), reader.config.num_hidden_layers)
+    return _full(reader)
 
 
 def _lightning(reader: Reader) -> list[Attention]:
@@ -151,12 +168,30 @@ def _lightning(reader: Reader) -> list[Attention]:
     return [full if kind else recurrent for kind in kinds]
 
 
+NEMOTRON_HEAD_DIM = 128
+"""Of a file that names no size: every Nemotron-H has it, whatever its hidden size over its heads."""
 MAMBA, ATTENTION, MLP, EXPERTS = "M*-E"
 """Nemotron-H's layers: each is one of these and nothing else."""
 
 
+SPELLED_OUT = {"mamba": MAMBA, "attention": ATTENTION, "mlp": MLP, "moe": EXPERTS}
+TRANSFORMERS_5 = {"linear_attention": MAMBA, "full_attention": ATTENTION, "mlp": MLP, "moe": EXPERTS}
+"""What newer files call the layers, in ``layers_block_type`` or ``layer_types``: transformers 5's ``NemotronHConfig``."""
+
+
+def _nemotron_layers(data: Mapping[str, Any]) -> dict[str, Any]:
+    """How many layers there are, which newer files say by naming each."""
+    named = data.get("layer_types") or data.get("layers_block_type")
+    return {"num_hidden_layers": len(named)} if isinstance(named, list) else {}
+
+
 def _nemotron_pattern(reader: Reader) -> str:
     config = reader.config
+    for key in ("layer_types", "layers_block_type"):
+        kinds, names = getattr(config, key), SPELLED_OUT | TRANSFORMERS_5
+        if kinds is not None:
+            reader.known(key, kinds, tuple(names), config.num_hidden_layers)
+            return "".join(names[kind] for kind in kinds)
     pattern = config.hybrid_override_pattern
     if pattern is None:
         raise reader.wrong("hybrid_override_pattern", f"is missing, and {config.architectures[0]} needs it")
@@ -168,7 +203,8 @@ def _nemotron_attention(reader: Reader) -> list[Attention | None]:
     pattern = _nemotron_pattern(reader)
     kinds: dict[str, Attention] = {}
     if ATTENTION in pattern:
-        kinds[ATTENTION] = reader.heads()
+        own = reader.config.head_dim or reader.config.attention_head_dim or NEMOTRON_HEAD_DIM
+        kinds[ATTENTION] = replace(reader.heads(), head_dim=own)
     if MAMBA in pattern:
         heads, shared = reader.need("mamba_num_heads"), reader.need("n_groups")
         reader.divides("n_groups", shared, "mamba_num_heads", heads)
@@ -204,12 +240,17 @@ def _nemotron_ffn(reader: Reader) -> list[FFN | None]:
 
 
 def _latent(reader: Reader) -> list[Attention]:
+    return [_mla(reader)] * reader.alike("full_attention", "deepseek_sparse_attention", "indexed_attention")
+
+
+def _mla(reader: Reader) -> LatentAttention:
     config = reader.config
     reader.stated("q_lora_rank")
     indexer = None
     if config.index_topk is not None:
+        _every_layer_chooses(reader)
         indexer = Indexer(reader.need("index_n_heads"), reader.need("index_head_dim"), config.index_topk)
-    attention = LatentAttention(
+    return LatentAttention(
         query_heads=config.num_attention_heads,
         query_rank=config.q_lora_rank,
         kv_rank=reader.need("kv_lora_rank"),
@@ -219,7 +260,22 @@ def _latent(reader: Reader) -> list[Attention]:
         output_gate=config.mla_use_output_gate,
         indexer=indexer,
     )
-    return [attention] * config.num_hidden_layers
+
+
+def _every_layer_chooses(reader: Reader) -> None:
+    """Raises InputError where layers read the tokens that an earlier layer's indexer chose (GLM-5.2)."""
+    config = reader.config
+    # The first of them that a file states decides, as in transformers' GlmMoeDsaConfig (5.24).
+    if config.indexer_types is not None:
+        reader.known("indexer_types", config.indexer_types, ("full", "shared"), config.num_hidden_layers)
+        key, shared = "indexer_types", set(config.indexer_types) - {"full"} != set()
+    elif config.index_topk_pattern is not None:
+        key, shared = "index_topk_pattern", set(config.index_topk_pattern) - {"F", "full"} != set()
+    else:
+        key, shared = "index_topk_freq", (config.index_topk_freq or 1) > 1
+    if shared:
+        what = "layers that read what another layer's indexer chose"
+        raise reader.wrong(key, f"{config.architectures[0]} with {what} is none that helixplan can price")
 
 
 def _mistral(reader: Reader) -> list[Attention]:
@@ -243,7 +299,7 @@ def _ungated(reader: Reader) -> list[FFN]:
 def _kimi_ffn(reader: Reader) -> list[FFN]:
     """Kimi Linear and K3 spell the experts in their own way; K3's see tokens of another width."""
     config = reader.config
-    reader.stated("num_shared_experts", "first_k_dense_replace")
+    reader.stated("num_shared_experts", *_dense_layers(reader))
     width = reader.need("moe_intermediate_size")
     moe = MoE(
         *reader.experts("num_experts", "num_experts_per_token"),
@@ -251,38 +307,54 @@ def _kimi_ffn(reader: Reader) -> list[FFN]:
         shared_width=(config.num_shared_experts or 0) * width,
         latent=config.routed_expert_hidden_size,
     )
-    dense = range(config.first_k_dense_replace)
-    layers = range(config.num_hidden_layers)
+    return _sparse(reader, moe)
+
+
+def _sparse(reader: Reader, moe: MoE) -> list[FFN]:
+    """MoE layers, save leading ones and those between every so many (DeepSeek, Qwen), those named, and what newer files tell."""
+    config, layers = reader.config, range(reader.config.num_hidden_layers)
+    reader.inside("mlp_only_layers", config.mlp_only_layers or ())
+    every, step = config.moe_layer_freq or 1, config.decoder_sparse_step or 1
+    dense = {*range(config.first_k_dense_replace or 0), *(config.mlp_only_layers or ())}
+    dense |= {layer for layer in layers if layer % every or (layer + 1) % step}
+    if config.mlp_layer_types is not None:
+        reader.known("mlp_layer_types", config.mlp_layer_types, ("dense", "sparse"), len(layers))
+        dense = {layer for layer in layers if config.mlp_layer_types[layer] == "dense"}
     return [DenseFFN(reader.need("intermediate_size")) if layer in dense else moe for layer in layers]
 
 
 def _experts(count_key: str, width_key: str, shared_key: str | None = None) -> Callable[[Reader], list[FFN]]:
-    """MoE layers, save leading dense ones (DeepSeek) and those named (Qwen)."""
+    """Layers of experts, under the keys that count and size them."""
 
     def read(reader: Reader) -> list[FFN]:
         config = reader.config
         if count_key == "n_routed_experts":
-            reader.stated("n_shared_experts", "first_k_dense_replace")
+            reader.stated("n_shared_experts", *_dense_layers(reader))
         if count_key == "num_experts" and shared_key is not None:
             reader.stated(shared_key)
         counts, width = reader.experts(count_key), reader.need(width_key)
         shared = (config.n_shared_experts or 0) * width + config.shared_intermediate_size
         shared += (shared_key is not None and getattr(config, shared_key)) or 0
-        moe = MoE(*counts, width, shared_width=shared)
-        dense = {*range(config.first_k_dense_replace), *config.mlp_only_layers}
-        layers = range(config.num_hidden_layers)
-        return [DenseFFN(reader.need("intermediate_size")) if layer in dense else moe for layer in layers]
+        return _sparse(reader, MoE(*counts, width, shared_width=shared))
 
     return read
+
+
+def _dense_layers(reader: Reader) -> list[str]:
+    """The key that has to say which layers are dense, unless ``mlp_layer_types`` does."""
+    return ["first_k_dense_replace"] if reader.config.mlp_layer_types is None else []
 
 
 def _interleaved(reader: Reader) -> list[FFN]:
     """Llama 4: every so many layers routed experts beside a shared one of the same width, dense layers between."""
     config = reader.config
     step, width = reader.need("interleave_moe_layer_step"), reader.need("intermediate_size")
+    layers = range(config.num_hidden_layers)
+    reader.inside("moe_layers", config.moe_layers or ())
+    sparse = layers[step - 1 :: step] if config.moe_layers is None else config.moe_layers
     moe = MoE(*reader.experts("num_local_experts"), width, shared_width=width)
     dense = DenseFFN(config.intermediate_size_mlp or width)
-    return [moe if (layer + 1) % step == 0 else dense for layer in range(config.num_hidden_layers)]
+    return [moe if layer in sparse else dense for layer in layers]
 
 
 def _experts_beside_dense(reader: Reader) -> list[FFN]:
@@ -303,10 +375,19 @@ _qwen_ffn = _experts("num_experts", "moe_intermediate_size")
 _qwen_shared_ffn = _experts("num_experts", "moe_intermediate_size", "shared_expert_intermediate_size")
 _mixtral_ffn = _experts("num_local_experts", "intermediate_size")
 
-GEMMA_TIES = {"tie_word_embeddings": True}
-"""Gemma's config classes tie the embedding unless told otherwise, and the files leave it out."""
-GEMMA_3 = GEMMA_TIES | {"vocab_size": 262_208, "sliding_window_pattern": 6}
-"""What transformers' Gemma3TextConfig (4.57) fills in where a wrapper's file leaves it out."""
+# What transformers' config classes (5.24) fill in where a file leaves a key out.
+HEAD_64, HEAD_128, HEAD_256 = ({"head_dim": size} for size in (64, 128, 256))
+FULL_UNLESS_SAID = {"use_sliding_window": False}
+GEMMA = HEAD_256 | {"tie_word_embeddings": True}
+GEMMA_3 = GEMMA | {"sliding_window_pattern": 6}
+GEMMA_3_WRAPPED = GEMMA_3 | {
+    "vocab_size": 262_208,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 131_072,
+}
+"""A wrapper's file leaves out of ``text_config`` all that stands at its default."""
+GEMMA_4 = GEMMA | {"global_head_dim": 512}
 
 
 @dataclass(frozen=True)
@@ -318,7 +399,27 @@ class Architecture:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     reads: tuple[str, ...] = ()
     """Those of ``DECISIVE`` that it reads."""
+    implied: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda data: {}
+    """What a file says in other words of keys that it leaves out."""
+    modules: Mapping[str, str] = field(default_factory=dict)
+    """What its checkpoints call a module of each component in a layer, where that is not ``quantization.MODULES``."""
 
+
+QWEN_MODULES = {"recurrent": "linear_attn.out_proj", "shared": "mlp.shared_expert.gate_proj"}
+MIXTRAL_MODULES = {"experts": "block_sparse_moe.experts.0.w1"}
+GEMMA_4_MODULES = {"experts": "experts.0.gate_proj", "shared": "mlp.gate_proj"}
+LLAMA_4_MODULES = {
+    "dense": "feed_forward.gate_proj",
+    "experts": "feed_forward.experts.0.gate_proj",
+    "shared": "feed_forward.shared_expert.gate_proj",
+}
+NEMOTRON_MODULES = {
+    "attention": "mixer.o_proj",
+    "recurrent": "mixer.out_proj",
+    "dense": "mixer.up_proj",
+    "experts": "mixer.experts.0.up_proj",
+    "shared": "mixer.shared_experts.up_proj",
+}
 
 DECISIVE = {
     "compress_ratios": "attention over compressed tokens",
@@ -326,57 +427,73 @@ DECISIVE = {
     "linear_attn_config": "layers of linear attention (Kimi Delta Attention)",
     "attn_type_list": "layers of linear attention (lightning attention)",
     "hybrid_override_pattern": "state-space layers (Mamba)",
+    "layers_block_type": "state-space layers (Mamba)",
     "ssm_state_size": "state-space layers (Mamba)",
     "index_topk": "sparse attention, whose indexer picks the tokens that are read",
+    "sparse_attention_config": "sparse attention over blocks of tokens",
     "moe_latent_size": "experts that see tokens of another width",
     "routed_expert_hidden_size": "experts that see tokens of another width",
+    "block_configs": "layers of their own sizes each",
+    "per_layer_config": "layers of their own sizes each",
+    "num_kv_shared_layers": "layers that read the cache of others",
+    "hidden_size_per_layer_input": "an embedding for each layer",
 }
 """Keys of layers that change what is read and held: to pass over one in an architecture that is not known to have it would be to
-guess. The first is priced for none."""
-MAMBA_KEYS = ("hybrid_override_pattern", "ssm_state_size", "moe_latent_size")
+guess. Null and 0 say that there are none."""
+MAMBA_KEYS = ("hybrid_override_pattern", "layers_block_type", "ssm_state_size", "moe_latent_size")
+KIMI_KEYS = ("linear_attn_config", "routed_expert_hidden_size")
+DELTA_KEYS = ("linear_num_value_heads",)
+LIGHTNING_KEYS = ("attn_type_list",)
+INDEX_KEYS = ("index_topk",)
 
 ARCHITECTURES = {
     "DeepseekV2ForCausalLM": Architecture(_latent, _deepseek_ffn),
     "DeepseekV3ForCausalLM": Architecture(_latent, _deepseek_ffn),
-    "DeepseekV32ForCausalLM": Architecture(_latent, _deepseek_ffn, reads=("index_topk",)),
-    "GemmaForCausalLM": Architecture(_full, _dense, GEMMA_TIES),
-    "Gemma2ForCausalLM": Architecture(_pattern_or_types, _dense, GEMMA_TIES | {"sliding_window_pattern": 2}),
-    "Gemma3ForCausalLM": Architecture(_pattern_or_types, _dense, GEMMA_TIES | {"sliding_window_pattern": 6}),
-    "Gemma3ForConditionalGeneration": Architecture(_pattern_or_types, _dense, GEMMA_3),
-    "Gemma4ForCausalLM": Architecture(_global_and_sliding, _experts_beside_dense, GEMMA_TIES),
-    "Gemma4ForConditionalGeneration": Architecture(_global_and_sliding, _experts_beside_dense),
-    "Glm4ForCausalLM": Architecture(_full, _dense),
+    "DeepseekV32ForCausalLM": Architecture(_latent, _deepseek_ffn, reads=INDEX_KEYS),
+    "GemmaForCausalLM": Architecture(_full, _dense, GEMMA),
+    "Gemma2ForCausalLM": Architecture(_pattern_or_types, _dense, GEMMA | {"sliding_window_pattern": 2}),
+    "Gemma3ForCausalLM": Architecture(_pattern_or_types, _dense, GEMMA_3),
+    "Gemma3ForConditionalGeneration": Architecture(_pattern_or_types, _dense, GEMMA_3_WRAPPED),
+    "Gemma4ForCausalLM": Architecture(_global_and_sliding, _experts_beside_dense, GEMMA_4, modules=GEMMA_4_MODULES),
+    "Gemma4ForConditionalGeneration": Architecture(_global_and_sliding, _experts_beside_dense, GEMMA_4, modules=GEMMA_4_MODULES),
+    "Glm4ForCausalLM": Architecture(_full, _dense, HEAD_128),
     "Glm4MoeForCausalLM": Architecture(_full, _deepseek_ffn),
     "Glm4MoeLiteForCausalLM": Architecture(_latent, _deepseek_ffn),
     "Glm4vMoeForConditionalGeneration": Architecture(_full, _deepseek_ffn),
-    "GlmMoeDsaForCausalLM": Architecture(_latent, _deepseek_ffn, reads=("index_topk",)),
-    "GptOssForCausalLM": Architecture(_alternating, _mixtral_ffn),
+    "GlmMoeDsaForCausalLM": Architecture(_latent, _deepseek_ffn, reads=INDEX_KEYS),
+    "GptOssForCausalLM": Architecture(_alternating, _mixtral_ffn, HEAD_64),
     "KimiK25ForConditionalGeneration": Architecture(_latent, _deepseek_ffn),
-    "KimiK3ForConditionalGeneration": Architecture(_kimi, _kimi_ffn, reads=("linear_attn_config", "routed_expert_hidden_size")),
-    "KimiLinearForCausalLM": Architecture(_kimi, _kimi_ffn, reads=("linear_attn_config", "routed_expert_hidden_size")),
-    "Llama4ForCausalLM": Architecture(_chunked, _interleaved),
-    "Llama4ForConditionalGeneration": Architecture(_chunked, _interleaved),
+    "KimiK3ForConditionalGeneration": Architecture(_kimi, _kimi_ffn, reads=KIMI_KEYS),
+    "KimiLinearForCausalLM": Architecture(_kimi, _kimi_ffn, reads=KIMI_KEYS),
+    "KimiVLForConditionalGeneration": Architecture(_latent, _deepseek_ffn),
+    "Llama4ForCausalLM": Architecture(_chunked, _interleaved, HEAD_128, modules=LLAMA_4_MODULES),
+    "Llama4ForConditionalGeneration": Architecture(_chunked, _interleaved, HEAD_128, modules=LLAMA_4_MODULES),
     "LlamaForCausalLM": Architecture(_full, _dense),
-    "MiniMaxM1ForCausalLM": Architecture(_lightning, _mixtral_ffn, reads=("attn_type_list",)),
-    "MiniMaxM2ForCausalLM": Architecture(_full, _mixtral_ffn),
-    "MiniMaxText01ForCausalLM": Architecture(_lightning, _mixtral_ffn, reads=("attn_type_list",)),
+    "MiniMaxM1ForCausalLM": Architecture(_lightning, _mixtral_ffn, reads=LIGHTNING_KEYS, modules=MIXTRAL_MODULES),
+    "MiniMaxM2ForCausalLM": Architecture(_softmax_alone, _mixtral_ffn, HEAD_128, reads=LIGHTNING_KEYS, modules=MIXTRAL_MODULES),
+    "MiniMaxText01ForCausalLM": Architecture(_lightning, _mixtral_ffn, reads=LIGHTNING_KEYS, modules=MIXTRAL_MODULES),
+    "Ministral3ForCausalLM": Architecture(_windowed, _dense, HEAD_128),
     "Mistral3ForConditionalGeneration": Architecture(_mistral, _mistral_ffn),
-    "MistralForCausalLM": Architecture(_windowed, _dense),
-    "MixtralForCausalLM": Architecture(_windowed, _mixtral_ffn),
+    "MistralForCausalLM": Architecture(_all_or_none, _dense),
+    "MixtralForCausalLM": Architecture(_windowed, _mixtral_ffn, modules=MIXTRAL_MODULES),
     "NemotronForCausalLM": Architecture(_full, _ungated),
-    "NemotronHForCausalLM": Architecture(_nemotron_attention, _nemotron_ffn, reads=MAMBA_KEYS),
-    "Qwen2ForCausalLM": Architecture(_windowed, _dense),
-    "Qwen2MoeForCausalLM": Architecture(_windowed, _qwen_shared_ffn),
-    "Qwen2VLForConditionalGeneration": Architecture(_windowed, _dense),
-    "Qwen2_5_VLForConditionalGeneration": Architecture(_windowed, _dense),
-    "Qwen3ForCausalLM": Architecture(_windowed, _dense),
-    "Qwen3MoeForCausalLM": Architecture(_windowed, _qwen_ffn),
-    "Qwen3NextForCausalLM": Architecture(_delta_net, _qwen_shared_ffn, reads=("linear_num_value_heads",)),
-    "Qwen3VLForConditionalGeneration": Architecture(_windowed, _dense),
-    "Qwen3VLMoeForConditionalGeneration": Architecture(_windowed, _qwen_ffn),
-    "Qwen3_5ForCausalLM": Architecture(_delta_net, _dense, reads=("linear_num_value_heads",)),
-    "Qwen3_5ForConditionalGeneration": Architecture(_delta_net, _dense, reads=("linear_num_value_heads",)),
-    "Qwen3_5MoeForCausalLM": Architecture(_delta_net, _qwen_shared_ffn, reads=("linear_num_value_heads",)),
-    "Qwen3_5MoeForConditionalGeneration": Architecture(_delta_net, _qwen_shared_ffn, reads=("linear_num_value_heads",)),
+    "NemotronHForCausalLM": Architecture(
+        _nemotron_attention, _nemotron_ffn, reads=MAMBA_KEYS, implied=_nemotron_layers, modules=NEMOTRON_MODULES
+    ),
+    "Qwen2ForCausalLM": Architecture(_windowed, _dense, FULL_UNLESS_SAID),
+    "Qwen2MoeForCausalLM": Architecture(_windowed, _qwen_shared_ffn, FULL_UNLESS_SAID, modules=QWEN_MODULES),
+    "Qwen2VLForConditionalGeneration": Architecture(_windowed, _dense, FULL_UNLESS_SAID),
+    "Qwen2_5_VLForConditionalGeneration": Architecture(_windowed, _dense, FULL_UNLESS_SAID),
+    "Qwen3ForCausalLM": Architecture(_windowed, _dense, FULL_UNLESS_SAID | HEAD_128),
+    "Qwen3MoeForCausalLM": Architecture(_windowed, _qwen_ffn, FULL_UNLESS_SAID),
+    "Qwen3NextForCausalLM": Architecture(_delta_net, _qwen_shared_ffn, HEAD_256, reads=DELTA_KEYS, modules=QWEN_MODULES),
+    "Qwen3VLForConditionalGeneration": Architecture(_windowed, _dense, FULL_UNLESS_SAID | HEAD_128),
+    "Qwen3VLMoeForConditionalGeneration": Architecture(_windowed, _qwen_ffn, FULL_UNLESS_SAID),
+    "Qwen3_5ForCausalLM": Architecture(_delta_net, _dense, HEAD_256, reads=DELTA_KEYS, modules=QWEN_MODULES),
+    "Qwen3_5ForConditionalGeneration": Architecture(_delta_net, _dense, HEAD_256, reads=DELTA_KEYS, modules=QWEN_MODULES),
+    "Qwen3_5MoeForCausalLM": Architecture(_delta_net, _qwen_shared_ffn, HEAD_256, reads=DELTA_KEYS, modules=QWEN_MODULES),
+    "Qwen3_5MoeForConditionalGeneration": Architecture(
+        _delta_net, _qwen_shared_ffn, HEAD_256, reads=DELTA_KEYS, modules=QWEN_MODULES
+    ),
 }
 """Every architecture that helixplan reads."""

@@ -64,7 +64,7 @@ def _kernels(name: str, value: Any) -> Iterator[SourcedKernel]:
 def model_sources(name_or_path: str) -> list[tuple[str, str]]:
     """What a model's file says of where it comes from, by its keys; of a file that says nothing, the file."""
     path = find_model(name_or_path)
-    said = parse_json(read_text(path), str(path)).get("source")
+    said = parse_json(read_text(path), str(path), constants=True).get("source")
     if isinstance(said, dict):
         return [(str(key).replace("_", " "), _told(value)) for key, value in said.items()]
     return [("source", said)] if isinstance(said, str) else [("file", name_or_path)]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,22 +21,37 @@ MAX_FILE_BYTES = 64_000_000
 """Larger than any plan, config or profile there is; a file over it is refused unread."""
 
 
-def read_text(path: Path) -> str:
-    """The text of a file of the user's. Raises InputError where it cannot be read, is not UTF-8 or is absurdly large."""
+def read_text(path: Path, most: int = MAX_FILE_BYTES) -> str:
+    """The text of a file of the user's. Raises InputError where it cannot be read, is not UTF-8 or has over ``most`` bytes."""
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            text = file.read(MAX_FILE_BYTES + 1)
-        if len(text) > MAX_FILE_BYTES:
-            raise InputError(f"is larger than {MAX_FILE_BYTES / 1e6:.0f} MB, more than any such file needs", file=str(path))
-        return text
+        data = _read(path, most + 1)
+        if len(data) > most:
+            raise InputError(f"is larger than {most / 1e6:.0f} MB, more than any such file needs", file=str(path))
+        return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig").read()
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror or error})", file=str(path)) from None
     except UnicodeDecodeError as error:
         raise InputError(f"is not UTF-8 text (byte {error.start})", file=str(path)) from None
 
 
+def _read(path: Path, most: int) -> bytes:
+    """The first bytes of a file. Raises InputError about a pipe that nothing writes to: to open it would be to wait for ever."""
+    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+        start = None
+        if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
+            start = file.raw.read(1)
+            if start == b"":
+                raise InputError("is a pipe that nothing writes to", file=str(path))
+        os.set_blocking(file.fileno(), True)
+        return (start or b"") + file.read(most)
+
+
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not a number JSON allows")
+
+
+def _infinity(name: str) -> float:
+    return _refuse_constant(name) if name == "NaN" else float(name)
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -45,12 +63,17 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return seen
 
 
-def parse_json(text: str, file: str) -> dict[str, Any]:
-    """A JSON object. Raises InputError for anything else, NaN, Infinity, doubled keys and bottomless nesting included."""
+def parse_json(text: str, file: str, *, constants: bool = False) -> dict[str, Any]:
+    """A JSON object. Raises InputError for anything else, doubled keys and bottomless nesting included.
+
+    ``constants``: whether Infinity, which JSON has not but Python writes, may stand in it.
+    """
     try:
-        data = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+        data = json.loads(text, parse_constant=_infinity if constants else _refuse_constant, object_pairs_hook=_unique_keys)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        if "integer string conversion" in reason:
+            reason = "it has a number of thousands of digits"
         raise InputError(f"is not valid JSON: {reason}", file=file) from None
     if not isinstance(data, dict):
         raise InputError(f"must hold one JSON object, not {type(data).__name__}", file=file)
