@@ -36,6 +36,8 @@ ALGORITHMS = {
     "int4_awq": "int4",
 }
 """NVIDIA ModelOpt's names of what it quantised to."""
+EXPERT_DTYPES = {"fp4": "mxfp4", "fp8": "fp8"}
+"""``expert_dtype`` of DeepSeek-V4's configs: fp4 has an 8-bit exponent to every 32 numbers."""
 METHODS = ("fp8", "mxfp4", "compressed-tensors", "modelopt", "awq", "gptq")
 
 
@@ -93,8 +95,11 @@ def read_sidecar(data: dict[str, Any], file: str) -> Stated | None:
     return Stated(stands_for, file, "quantization")
 
 
-def precision_of(stated: Stated | None, groups: Iterable[LayerGroup]) -> WeightPrecision:
-    """Each component's dtype. Raises InputError where the format is none that helixplan prices."""
+def precision_of(stated: Stated | None, groups: Iterable[LayerGroup], expert_dtype: str | None = None) -> WeightPrecision:
+    """Each component's dtype. Raises InputError where the format is none that helixplan prices.
+
+    ``expert_dtype``: what DeepSeek-V4's releases say of the experts beside their fp8 format for everything else.
+    """
     if stated is None:
         return WeightPrecision()
     stored, kept = _dtype(stated.quantization, stated.wrong), _kept(stated.quantization, stated.wrong)
@@ -102,6 +107,11 @@ def precision_of(stated: Stated | None, groups: Iterable[LayerGroup]) -> WeightP
     for component, modules in _modules(groups).items():
         bf16 = sum(any(named(module) for named in kept) for module in modules)
         dtypes[component] = "bf16" if 2 * bf16 > len(modules) else stored
+    if expert_dtype is not None and stated.quantization.quant_method == "fp8":
+        if expert_dtype not in EXPERT_DTYPES:
+            allowed = ", ".join(EXPERT_DTYPES)
+            raise InputError(f"got {expert_dtype!r}; allowed: {allowed}", file=stated.file, field="expert_dtype")
+        dtypes["experts"] = EXPERT_DTYPES[expert_dtype]
     return WeightPrecision(**dtypes)
 
 
