@@ -33,7 +33,7 @@ from tests.conftest import Main, Run, changed, deepseek_config, llama_config
 from tests.reference import sound_layouts
 
 MODELS = "deepseek-r1 deepseek-v3 kimi-k2 llama-3.1-405b llama-3.1-70b qwen3-235b-a22b qwen3-32b mixtral-8x22b gpt-oss-120b "
-MODELS += "deepseek-v3.2 gemma-4-26b-a4b kimi-k3 nemotron-3-nano qwen3.5-397b-a17b"
+MODELS += "deepseek-v3.2 gemma-4-26b-a4b kimi-k3 nemotron-3-nano qwen3.5-397b-a17b deepseek-v4-flash deepseek-v4-pro"
 
 
 def checked(plan: Plan, model: hp.Model, hardware: hp.Hardware, **how: Any) -> Verification:
