@@ -76,18 +76,22 @@ def shares_grouped_queries(case: Case, layout: Layout) -> bool:
     return layout.kvp > 1 and any(isinstance(attention, GroupedQueryAttention) for attention in kinds)
 
 
+def compresses(case: Case) -> bool:
+    """Whether some layers cache entries that stand for several tokens each (DeepSeek-V4)."""
+    kinds = [attention for _, attention, _ in case.model.attention_kinds if attention.split_by_kvp]
+    return any(isinstance(attention, CompressedAttention) for attention in kinds)
+
+
 def shares_compressed_tokens(case: Case, layout: Layout) -> bool:
     """Whether ranks share entries that stand for several tokens each (DeepSeek-V4)."""
-    kinds = [attention for _, attention, _ in case.model.attention_kinds if attention.split_by_kvp]
-    return layout.kvp > 1 and any(isinstance(attention, CompressedAttention) for attention in kinds)
+    return layout.kvp > 1 and compresses(case)
 
 
 def other_blocks_of_compressed_tokens(*sizes: int) -> Callable[[Case, Layout], bool]:
     """Whether tokens are compressed and the cache's blocks are of none of these sizes."""
 
     def applies(case: Case, layout: Layout) -> bool:
-        compressed = any(isinstance(attention, CompressedAttention) for _, attention, _ in case.model.attention_kinds)
-        return compressed and case.workload.kv_block_tokens not in sizes
+        return compresses(case) and case.workload.kv_block_tokens not in sizes
 
     return applies
 

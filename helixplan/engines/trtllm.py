@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from helixplan.cost.case import Communication
+from helixplan.cost.case import Case, Communication
 from helixplan.engines.engine import (
     Caution,
     Engine,
+    compresses,
     ffn_on_the_stage,
     heads_divide,
     kv_dtype_kept,
@@ -13,10 +14,15 @@ from helixplan.engines.engine import (
     shares_compressed_tokens,
     shares_grouped_queries,
 )
+from helixplan.layout import Layout
 from helixplan.rule import AttentionRule
 
 BLACKWELL = "blackwell"
 """The profile's ``gpu.architecture``. Arithmetic does not tell: other makers' GPUs compute in fp4 too."""
+
+
+def _compresses_off_blackwell(case: Case, layout: Layout) -> bool:
+    return compresses(case) and case.hardware.file.gpu.architecture.lower() != BLACKWELL
 
 
 TRTLLM = Engine(
@@ -48,6 +54,10 @@ TRTLLM = Engine(
             shares_compressed_tokens,
             "TensorRT-LLM's documentation lists Helix for DeepSeek-V3 (MLA), and its guide to DeepSeek-V4 does not speak of it: "
             "try it first",
+        ),
+        Caution(
+            _compresses_off_blackwell,
+            "TensorRT-LLM's guide to DeepSeek-V4 says that it runs on Blackwell GPUs alone",
         ),
         Caution(
             other_blocks_of_compressed_tokens(128, 256),

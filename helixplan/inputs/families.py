@@ -278,7 +278,7 @@ def _compressed_kinds(reader: Reader) -> list[str]:
         reader.known("layer_types", types, (SLIDING, SPARSE, HEAVY), layers)
     if ratios is None:
         return types or []
-    if len(ratios) > layers and not any(ratios[layers:]):
+    if all(RATIO_KINDS.get(ratio) == SLIDING for ratio in ratios[layers:]):
         # Layers that predict further tokens, which compress none, stand at the end.
         ratios = ratios[:layers]
     reader.known("compress_ratios", ratios, tuple(RATIO_KINDS), layers)
