@@ -11,7 +11,7 @@ from helixplan.cost.case import Case
 from helixplan.cost.memory import attention_memory, ffn_memory, stage_loads
 from helixplan.cost.shares import Shares
 from helixplan.evaluation import single
-from helixplan.inputs.model import LatentAttention, Model, MoE, RecurrentAttention
+from helixplan.inputs.model import CompressedAttention, LatentAttention, Model, MoE, RecurrentAttention
 from helixplan.layout import Layout, Layouts, dealt
 from helixplan.placement import (
     coordinates,
@@ -57,7 +57,9 @@ def copies_held(model: Model, layout: Layout, ranks: list[PlanRank]) -> dict[str
         shards = layout.dp * (layout.kvp if kind.split_by_kvp else 1)
         cached = "query_heads" if isinstance(kind, RecurrentAttention) else "kv_heads"
         held[f"kv_cache{told}"] = held[f"{cached}{told}"] / shards
-        if isinstance(kind, LatentAttention) and kind.indexer is not None:
+        if isinstance(kind, CompressedAttention) and kind.split_by_kvp:
+            held[f"window{told}"] = len(stage) / layout.dp
+        if isinstance(kind, (LatentAttention, CompressedAttention)) and kind.indexer is not None:
             held[f"index_keys{told}"] = len(stage) / layout.dp
     if model.experts:
         held["experts"] = times(model.experts, (rank.experts for rank in stage)) / layout.tpf

@@ -216,6 +216,31 @@ def kimi_config(**changes: Any) -> dict[str, Any]:
     return deepseek_config(**(own | changes))
 
 
+def compressed_config(**changes: Any) -> dict[str, Any]:
+    """A small DeepSeek-V4: a window alone, then entries of 4 tokens chosen and of 128 all read, in turn; experts everywhere."""
+    layers = changes.get("num_hidden_layers", 4)
+    own = {
+        "architectures": ["DeepseekV4ForCausalLM"],
+        "compress_ratios": [*([0] + [4, 128] * layers)[:layers], 0],
+        "num_key_value_heads": 1,
+        "head_dim": 64,
+        "q_lora_rank": 128,
+        "o_groups": 4,
+        "o_lora_rank": 96,
+        "sliding_window": 32,
+        "hc_mult": 4,
+        "index_topk": 64,
+        "index_n_heads": 4,
+        "index_head_dim": 32,
+        "intermediate_size": None,
+        "moe_intermediate_size": 256,
+        "n_routed_experts": 12,
+        "n_shared_experts": 1,
+        "num_experts_per_tok": 3,
+    }
+    return llama_config(**(own | changes))
+
+
 def mamba_config(**changes: Any) -> dict[str, Any]:
     """A small Nemotron-H: each layer is a Mamba, an attention, an MLP or experts, and nothing else."""
     layers, heads = changes.get("num_hidden_layers", 4), changes.get("num_attention_heads", 8)

@@ -11,7 +11,7 @@ from statistics import NormalDist
 from typing import Any
 
 from helixplan.inputs.hardware import Hardware
-from helixplan.inputs.model import LatentAttention, Model, MoE, RecurrentAttention
+from helixplan.inputs.model import CompressedAttention, LatentAttention, Model, MoE, RecurrentAttention
 from helixplan.layout import Layout
 
 BYTES = {"bf16": 2, "fp8": 1, "fp4": 0.5, "nvfp4": 0.5625, "mxfp4": 0.53125, "int4": 0.515625}
@@ -109,11 +109,14 @@ class Step:
 
     def core(self, a: Any, b: float, tokens: float, q: float, kvh: float) -> tuple[float, float]:
         """(floor, variable) seconds of attention, the variable part the most of any batch up to b, whole or not."""
-        latent = isinstance(a, LatentAttention)
+        latent = isinstance(a, (LatentAttention, CompressedAttention))
         table = self.k.latent_attention if latent else self.k.attention
         c = table.get("bf16" if self.kv == "bf16" else "fp8", table["bf16"])
         arithmetic = self.work.get("math") or (c.math if c.math in self.peak else "bf16")
-        if latent:
+        if isinstance(a, CompressedAttention):
+            kv = tokens * a.head_dim * BYTES[self.kv]
+            rest, flops = q * 2 * a.head_dim * 2, 2 * q * tokens * 2 * a.head_dim
+        elif latent:
             kv = tokens * (a.kv_rank + a.rope_dim) * BYTES[self.kv]
             rest, flops = q * (2 * a.kv_rank + a.rope_dim) * 2, 2 * q * tokens * (2 * a.kv_rank + a.rope_dim)
         else:
@@ -143,15 +146,25 @@ class Step:
     def attention(self, exchange: str, chunks: int | None) -> dict[str, float]:
         out: dict[str, float] = {}
         for _, a, layers in self.m.attention_kinds:
-            one = self.recurrent(a) if isinstance(a, RecurrentAttention) else self.attending(a, exchange, chunks)
+            if isinstance(a, RecurrentAttention):
+                one = self.recurrent(a)
+            elif isinstance(a, CompressedAttention):
+                one = self.compressed(a, chunks)
+            else:
+                one = self.attending(a, exchange, chunks)
             for name, seconds in one.items():
                 out[name] = out.get(name, 0.0) + seconds * len(layers)
         return out
 
     def tokens(self, a: Any) -> int:
         """That a rank holds of a request."""
-        S, block, kvp = self.work["context"], self.work.get("block", 32), self.layout.kvp
-        return min(S, a.window) if a.window else (S // (kvp * block)) * block + min(block, S % (kvp * block))
+        S = self.work["context"]
+        return min(S, a.window) if a.window else self.dealt(S)
+
+    def dealt(self, things: int) -> int:
+        """Of so many, those of the fullest KVP rank."""
+        block, kvp = self.work.get("block", 32), self.layout.kvp
+        return (things // (kvp * block)) * block + min(block, things % (kvp * block))
 
     def attending(self, a: Any, exchange: str, chunks: int | None) -> dict[str, float]:
         """One layer that reads a cache."""
@@ -180,12 +193,21 @@ class Step:
         out["attention.out"] = self.gemm(b, held * wide, m.hidden, dt)
         a0, A = self.core(a, b, tokens, q, kvh)
         out["attention.core"] = a0 + A
-        if lay.kvp > 1 and not a.window:
+        if not a.window:
+            self.exchange(out, width, q, held, a0, A, chunks, lifting=exchange == "value")
+        return out
+
+    def exchange(
+        self, out: dict[str, float], width: int, q: int, held: int, a0: float, A: float, chunks: int | None, lifting: bool = False
+    ) -> None:
+        """What KVP ranks add to a layer's phases, overlapped with its core of a0 and A."""
+        lay, b = self.layout, self.b
+        if lay.kvp > 1:
             sent = (lay.kvp - 1) / lay.kvp * b * q * (width * 2 + 4)
             x0, X = self.collective("all_to_all", lay.kvp, sent, lay.kvp)
             c = min(chunks or b, b)
             options = [c] if chunks else range(1, b + 1)
-            again = self.s * US * self.gemm_kernel(dt)[0].floor_us if exchange == "value" else 0.0
+            again = self.s * US * self.gemm_kernel(self.dtype("attention"))[0].floor_us if lifting else 0.0
             c = min(options, key=lambda c: (self.hop_b(a0, A, x0, X, c) + (c - 1) * again, c))
             if again:
                 out["attention.value_up"] += (c - 1) * again
@@ -193,7 +215,49 @@ class Step:
             out["attention.exchange"] = self.hop_b(a0, A, x0, X, c) - c * a0 - A
             merged = b * q * (width * 2 + 4) + b * held * width * 2
             out["attention.merge"] = self.s * self.k.overheads.merge_us * US + merged / self.bw
+
+    def compressed(self, a: CompressedAttention, chunks: int | None) -> dict[str, float]:
+        """One layer that reads a window and entries of several tokens each, the KVP rank that has both."""
+        m, b, dt, S, d = self.m, self.b, self.dtype("attention"), self.work["context"], a.head_dim
+        whole_here = a.ratio == 1
+        q, held = a.query_heads // (self.g if whole_here else self.layout.tpa), a.query_heads // self.g
+        groups, overlap = self.groups(a, held), 2 if a.indexer else 1
+        out = {
+            "attention.reduce": self.all_reduce(self.g, b * m.hidden * 2, self.g),
+            "attention.qkv": self.gemm(b, m.hidden, a.query_rank + d, dt) + self.gemm(b, a.query_rank, q * d, dt),
+            "attention.out": self.gemm(b, held * d / groups, a.output_rank, dt, heads=groups)
+            + self.gemm(b, groups * a.output_rank, m.hidden, dt),
+        }
+        entries, read = S // a.ratio, min(S, a.window)
+        if not whole_here:
+            out["attention.qkv"] += self.gemm(b, m.hidden, 2 * overlap * d, "bf16")
+            read += self.dealt(entries) if a.indexer is None else min(entries, a.indexer.top_k)
+        if a.indexer:
+            queries = self.gemm(b, a.query_rank, a.indexer.heads * a.indexer.head_dim, dt)
+            keys = self.gemm(b, m.hidden, 2 * overlap * a.indexer.head_dim + a.indexer.heads, "bf16")
+            out["attention.index"] = queries + keys + self.scoring(a, entries)
+        a0, A = self.core(a, b, read, q, 1)
+        out["attention.core"] = a0 + A
+        if not whole_here:
+            self.exchange(out, d, q, held, a0, A, chunks)
         return out
+
+    def groups(self, a: CompressedAttention, held: int) -> int:
+        """The most output groups that any GPU has heads of."""
+        size = a.query_heads // a.output_groups
+        return max(len({head // size for head in range(i * held, (i + 1) * held)}) for i in range(a.query_heads // held))
+
+    def scoring(self, a: Any, things: int) -> float:
+        """Of one index over so many keys."""
+        index = a.indexer
+        c = self.k.latent_attention.get("bf16" if self.kv == "bf16" else "fp8", self.k.latent_attention["bf16"])
+        arithmetic = self.work.get("math") or (c.math if c.math in self.peak else "bf16")
+        size = things * index.head_dim * BYTES[self.kv] + index.heads * (index.head_dim + 1) * 2 + min(things, index.top_k) * 4
+        scored = max(
+            self.b * size / (self.eff(c.memory_efficiency) * self.bw),
+            2 * self.b * things * index.heads * index.head_dim / (self.eff(c.math_efficiency) * self.peak[arithmetic]),
+        )
+        return scored + 2 * self.s * self.k.overheads.small_kernel_us * US
 
     def recurrent(self, a: RecurrentAttention) -> dict[str, float]:
         """One layer with a state: heads over the whole group, the state read and written."""
@@ -232,16 +296,9 @@ class Step:
         """One layer's choice of tokens, over the whole context on every rank."""
         index, S, dt = a.indexer, self.work["context"], self.dtype("attention")
         assert index is not None
-        c = self.k.latent_attention.get("bf16" if self.kv == "bf16" else "fp8", self.k.latent_attention["bf16"])
-        arithmetic = self.work.get("math") or (c.math if c.math in self.peak else "bf16")
-        size = self.b * (S * index.head_dim * BYTES[self.kv] + index.heads * (index.head_dim + 1) * 2 + min(S, index.top_k) * 4)
-        flops = 2 * self.b * S * index.heads * index.head_dim
-        scored = max(
-            size / (self.eff(c.memory_efficiency) * self.bw), flops / (self.eff(c.math_efficiency) * self.peak[arithmetic])
-        )
         queries = self.gemm(self.b, a.query_rank or self.m.hidden, index.heads * index.head_dim, dt)
         keys = self.gemm(self.b, self.m.hidden, index.head_dim + index.heads, dt)
-        return scored + queries + keys + 2 * self.s * self.k.overheads.small_kernel_us * US
+        return self.scoring(a, S) + queries + keys
 
     def ffn(self) -> dict[str, float]:
         m, lay = self.m, self.layout
@@ -300,9 +357,18 @@ class Step:
             add("ffn.router", route, count)
             add("ffn.gather", before, count)
             add("ffn.reduce", after, count)
-        halves = sum((group.attention is not None) + (group.ffn is not None) for group in m.groups for _ in group.layers)
-        add("small", 2.5 * self.s * self.k.overheads.small_kernel_us * US, halves)
+        add("small", self.s * self.k.overheads.small_kernel_us * US * self.short_kernels())
         return out
+
+    def short_kernels(self) -> float:
+        """Launches of a step that are told of in "small"."""
+        m = self.m
+        halves = sum((group.attention is not None) + (group.ffn is not None) for group in m.groups for _ in group.layers)
+        short = 2.5 * halves + (3 * halves if m.streams > 1 else 0)
+        for group in m.groups:
+            if isinstance(group.attention, CompressedAttention) and group.attention.ratio > 1:
+                short += 2 * (2 if group.attention.indexer else 1) * len(group.layers)
+        return short
 
     def experts(self, active: float, pairs: float, share: int, dtype: str, z: int, matrices: int) -> float:
         own = self.k.grouped_gemm.get("nvfp4" if dtype == "fp4" else dtype, [])
@@ -348,6 +414,8 @@ class Step:
             weights += m.hidden * gate if a.gate_rank is None else a.gate_rank * (m.hidden + gate)
             weights += a.decay_rank * (m.hidden + q * a.key_dim) if a.decay_rank else 0
             return weights * dt + requests * self.state(a)
+        if isinstance(a, CompressedAttention):
+            return self.compressed_bytes(a) + requests * self.compressed_cache(a)
         spread = self.g if a.window else lay.tpa
         q, kvh, held = a.query_heads // spread, up(a.kv_heads, spread), a.query_heads // self.g
         if isinstance(a, LatentAttention):
@@ -364,6 +432,32 @@ class Step:
             weights = m.hidden * (q + 2 * kvh) * a.head_dim
         weights += held * wide * m.hidden * (1 + a.output_gate)
         return weights * dt + requests * elements * BYTES[self.kv]
+
+    def compressed_bytes(self, a: CompressedAttention) -> float:
+        """One layer's projections on a GPU: compressors in bf16."""
+        h, d = self.m.hidden, a.head_dim
+        q, held = a.query_heads // (self.g if a.ratio == 1 else self.layout.tpa), a.query_heads // self.g
+        weights = h * (a.query_rank + d) + a.query_rank * q * d
+        weights += held * d * a.output_rank + self.groups(a, held) * a.output_rank * h
+        kept = 0
+        if a.ratio > 1:
+            kept += h * 2 * d * (2 if a.indexer else 1)
+        if a.indexer:
+            weights += a.query_rank * a.indexer.heads * a.indexer.head_dim
+            kept += h * (4 * a.indexer.head_dim + a.indexer.heads)
+        return weights * BYTES[self.dtype("attention")] + kept * 2
+
+    def compressed_cache(self, a: CompressedAttention) -> float:
+        """Of one request on KVP rank 0, in one layer: window, entries, index keys, fp32 values and gates of the last tokens."""
+        S, size = self.work["context"], BYTES[self.kv]
+        held = min(S, a.window) * a.head_dim * size
+        if a.ratio == 1:
+            return held
+        entries, overlap = S // a.ratio, 2 if a.indexer else 1
+        held += self.dealt(entries) * a.head_dim * size
+        widths = a.head_dim + (a.indexer.head_dim if a.indexer else 0)
+        held += (overlap * a.ratio) * (2 * overlap * widths) * 4
+        return held + (entries * a.indexer.head_dim * size if a.indexer else 0)
 
     def ffn_bytes(self, f: Any) -> float:
         """One layer's FFN weights on a GPU."""
@@ -393,7 +487,7 @@ class Step:
             fullest = max(fullest, sum(of_layer[layer] for layer in range(first, first + size)) + count * table)
             first += size
         buffers = 2 * self.bm * m.hidden * 2
-        grown = [a for _, a, _ in m.attention_kinds if not a.window and not isinstance(a, RecurrentAttention)]
+        grown = [a for _, a, _ in m.attention_kinds if not whole(a)]
         exchanged = grown if lay.kvp > 1 else []
         if exchanged:
             a = exchanged[0]
@@ -408,6 +502,8 @@ class Step:
 
 def whole(a: Any) -> bool:
     """Whether every KVP rank keeps all that such a layer remembers."""
+    if isinstance(a, CompressedAttention):
+        return a.ratio == 1
     return isinstance(a, RecurrentAttention) or a.window is not None
 
 

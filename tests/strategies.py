@@ -7,7 +7,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 import helixplan as hp
-from tests.conftest import deepseek_config, delta_config, kimi_config, llama_config, mamba_config, profile
+from tests.conftest import compressed_config, deepseek_config, delta_config, kimi_config, llama_config, mamba_config, profile
+
+KINDS = ("gqa", "window", "moe", "mla", "mla-no-q-lora", "sparse", "delta", "kimi", "mamba", "compressed")
 
 
 @st.composite
@@ -17,12 +19,11 @@ def models(draw: st.DrawFn) -> hp.Model:
     hidden = draw(st.sampled_from([256, 500, 4096]))
     common: dict[str, Any] = {"num_hidden_layers": layers, "num_attention_heads": heads, "hidden_size": hidden}
     common["tie_word_embeddings"] = draw(st.booleans())
-    kind = draw(st.sampled_from(["gqa", "window", "moe", "mla", "mla-no-q-lora", "sparse", "delta", "kimi", "mamba"]))
+    kind = draw(st.sampled_from(KINDS))
     if kind in ("delta", "kimi", "mamba"):
         return hp.load_model({"delta": delta_config, "kimi": kimi_config, "mamba": mamba_config}[kind](**common))
-    if kind == "sparse":
-        sparse = {"index_topk": draw(st.sampled_from([64, 2048])), "index_n_heads": 4, "index_head_dim": 32}
-        return hp.load_model(deepseek_config(architectures=["DeepseekV32ForCausalLM"], **common, **sparse))
+    if kind in ("sparse", "compressed"):
+        return hp.load_model(draw(choosing(kind, common)))
     if kind.startswith("mla"):
         return hp.load_model(
             deepseek_config(
@@ -43,6 +44,21 @@ def models(draw: st.DrawFn) -> hp.Model:
     return hp.load_model(
         llama_config(architectures=["GptOssForCausalLM"], sliding_window=128, layer_types=kinds, **common, **experts)
     )
+
+
+@st.composite
+def choosing(draw: st.DrawFn, kind: str, common: dict[str, Any]) -> dict[str, Any]:
+    """A config whose layers choose among tokens, or among entries of several tokens each."""
+    sparse = {"index_topk": draw(st.sampled_from([64, 2048])), "index_n_heads": 4, "index_head_dim": 32}
+    if kind == "sparse":
+        return deepseek_config(architectures=["DeepseekV32ForCausalLM"], **common, **sparse)
+    layers, heads = common["num_hidden_layers"], common["num_attention_heads"]
+    own = {
+        "compress_ratios": draw(st.lists(st.sampled_from([0, 4, 128]), min_size=layers, max_size=layers)),
+        "o_groups": draw(st.sampled_from([groups for groups in (1, 2, 3, 4, 6) if heads % groups == 0])),
+        "hc_mult": draw(st.sampled_from([None, 4])),
+    }
+    return compressed_config(**common, **sparse, **own)
 
 
 @st.composite

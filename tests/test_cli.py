@@ -407,4 +407,4 @@ def test_an_interrupt_exits_130_and_a_bug_70(
 
 def test_completion_offers_bundled_names(cli: Run) -> None:
     done = cli(_HELIXPLAN_COMPLETE="complete_bash", COMP_WORDS="helixplan plan deep", COMP_CWORD="2")
-    assert done.stdout.split() == ["deepseek-r1", "deepseek-v3", "deepseek-v3.2"]
+    assert done.stdout.split() == ["deepseek-r1", "deepseek-v3", "deepseek-v3.2", "deepseek-v4-flash", "deepseek-v4-pro"]

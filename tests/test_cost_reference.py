@@ -47,7 +47,18 @@ def test_scores_equal_the_reference_for_every_layout(
     np.testing.assert_allclose(many.memory_bytes, held, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["deepseek-r1", "llama-3.1-405b", "gpt-oss-120b", "qwen3-235b-a22b", "kimi-k2"])
+FLAGSHIPS = [
+    "deepseek-r1",
+    "deepseek-v4-flash",
+    "deepseek-v4-pro",
+    "llama-3.1-405b",
+    "gpt-oss-120b",
+    "qwen3-235b-a22b",
+    "kimi-k2",
+]
+
+
+@pytest.mark.parametrize("name", FLAGSHIPS)
 @pytest.mark.parametrize("system", ["gb200-nvl72", "h200-hgx", "a100-hgx"])
 def test_bundled_models_cost_what_the_reference_says_phase_by_phase(name: str, system: str) -> None:
     model, hardware = hp.load_model(name), hp.load_hardware(system)

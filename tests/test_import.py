@@ -360,7 +360,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "architectures: 'GPT2LMHeadModel'",
     ),
     "compressed tokens": (
-        deepseek_config(architectures=["DeepseekV4ForCausalLM"], compress_ratios=[0, 4, 128], index_topk=512),
+        deepseek_config(architectures=["DeepseekV5ForCausalLM"], compress_ratios=[0, 4, 128], index_topk=512),
         "compress_ratios says attention over compressed tokens",
     ),
     "KV heads that other readers fill in": (

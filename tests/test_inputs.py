@@ -55,6 +55,8 @@ def test_parameters_agree_with_the_published_figures_within_1_percent(name: str)
         ("minimax-m2.5", 229, 10),
         ("nemotron-3-nano", 32, 3),
         ("qwen3.5-397b-a17b", 396, 16),
+        ("deepseek-v4-flash", 284, 13),
+        ("deepseek-v4-pro", 1573, 49),
     ],
 )
 def test_parameters_round_to_what_the_model_is_known_by(name: str, billions: int, active: int | None) -> None:
@@ -66,6 +68,7 @@ def test_parameters_round_to_what_the_model_is_known_by(name: str, billions: int
 def test_models_of_every_family_and_nine_systems_are_bundled() -> None:
     named = {"deepseek-r1", "deepseek-v3", "kimi-k2", "llama-3.1-405b", "llama-3.1-70b", "qwen3-235b-a22b", "qwen3-32b"}
     named |= {"mixtral-8x22b", "gpt-oss-120b", "deepseek-v3.2", "gemma-4-26b-a4b", "glm-5.1", "kimi-k3", "llama-4-maverick"}
+    named |= {"deepseek-v4-flash", "deepseek-v4-pro"}
     assert {*MODELS} == named | {"minimax-m2.5", "nemotron-3-nano", "qwen3.5-397b-a17b"}
     assert sorted(bundled_hardware()) == sorted(
         ["gb200-nvl72", "gb300-nvl72", "b200-hgx", "b300-hgx", "h200-hgx", "h100-hgx", "a100-hgx", "mi300x", "rtx-pro-6000"]

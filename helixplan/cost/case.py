@@ -8,7 +8,15 @@ from functools import cached_property
 
 from helixplan.errors import InputError
 from helixplan.inputs.hardware import AttentionKernel, GemmKernel, GroupedGemmKernel, Hardware, LatentAttentionKernel
-from helixplan.inputs.model import Attention, LatentAttention, Model, MoE, RecurrentAttention, WeightPrecision
+from helixplan.inputs.model import (
+    Attention,
+    CompressedAttention,
+    LatentAttention,
+    Model,
+    MoE,
+    RecurrentAttention,
+    WeightPrecision,
+)
 from helixplan.inputs.workload import BYTES_PER_ELEMENT, Workload
 
 ALL_TO_ALL = "all-to-all"
@@ -68,9 +76,10 @@ class Machine:
         return BYTES_PER_ELEMENT[self.kv_dtype]
 
     def attention_kernel(self, attention: Attention) -> AttentionKernel | LatentAttentionKernel:
-        """The constants of the kernel that reads this cache: fp8's serve every narrower dtype too."""
+        """The constants of the kernel that reads this cache: fp8's serve every narrower dtype too, MLA's compressed tokens."""
         kernels = self.hardware.kernels
-        table = kernels.latent_attention if isinstance(attention, LatentAttention) else kernels.attention
+        latent = isinstance(attention, (LatentAttention, CompressedAttention))
+        table = kernels.latent_attention if latent else kernels.attention
         return table.get("bf16" if self.kv_dtype == "bf16" else "fp8", table["bf16"])
 
     def attention_math(self, attention: Attention) -> str:

@@ -13,7 +13,7 @@ from helixplan.cost.collectives import all_gather, all_to_all, reduce_scatter
 from helixplan.cost.roofline import STATISTIC_BYTES, merge
 from helixplan.cost.shares import Heads, Shares
 from helixplan.cost.timing import Timing
-from helixplan.inputs.model import Attention, GroupedQueryAttention, LatentAttention
+from helixplan.inputs.model import Attending, Attention, LatentAttention
 from helixplan.inputs.workload import ACTIVATION_BYTES
 from helixplan.numeric import Amount
 
@@ -23,7 +23,7 @@ def projected_heads(held: Heads, attention: Attention, way: str) -> Amount:
     return held.query if way == ALL_TO_ALL or not attention.split_by_kvp else held.output
 
 
-def query_width(attention: GroupedQueryAttention | LatentAttention) -> int:
+def query_width(attention: Attending) -> int:
     """Of one head as the core takes it: MLA's is absorbed, a latent and a rotary part."""
     return attention.kv_elements_per_head if isinstance(attention, LatentAttention) else attention.head_dim
 
@@ -34,7 +34,7 @@ class Exchange:
 
     shares: Shares
     held: Heads
-    attention: GroupedQueryAttention | LatentAttention
+    attention: Attending
     width: Amount
     way: str
 

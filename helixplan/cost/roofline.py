@@ -11,7 +11,16 @@ import numpy as np
 from helixplan.cost.case import Machine
 from helixplan.cost.timing import Timing
 from helixplan.inputs.hardware import LatentAttentionKernel
-from helixplan.inputs.model import Expert, Gemm, GroupedQueryAttention, Indexer, LatentAttention, RecurrentAttention
+from helixplan.inputs.model import (
+    Attending,
+    CompressedAttention,
+    Expert,
+    Gemm,
+    GroupedQueryAttention,
+    Indexer,
+    LatentAttention,
+    RecurrentAttention,
+)
 from helixplan.inputs.workload import ACTIVATION_BYTES, BYTES_PER_ELEMENT
 from helixplan.numeric import Amount
 
@@ -80,7 +89,7 @@ def grouped_gemm(
 
 def attention_core(
     machine: Machine,
-    attention: GroupedQueryAttention | LatentAttention,
+    attention: Attending,
     requests: Amount,
     tokens: Amount,
     query_heads: Amount,
@@ -91,6 +100,7 @@ def attention_core(
     ``tokens`` of each request, ``query_heads`` and ``kv_heads`` of the GPU.
     GQA: b hypot(max(r bytes/(e BW), flops/(f peak)), h kv_heads/1024 sqrt(head_dim/128)) + s log2(ns), r the head size's factor.
     MLA: b (k max(bytes/(e BW), flops/(f peak)) + h heads/1024) + s log2(ns), k the factor at 32 heads; at least l tokens/1024.
+    Compressed tokens: MLA's form, their entries and the window's tokens as its tokens.
     ns = max(1, min(tokens/512, SMs/(requests kv_heads))): the parts a kernel cuts a request into to fill the GPU.
 
     ns falls as requests grow, so the sum could fall too, and no search over batches could be bounded. The time taken is therefore
@@ -100,13 +110,13 @@ def attention_core(
     kernel, gpu = machine.attention_kernel(attention), machine.hardware.gpu
     math = machine.attention_math(attention)
     kv = tokens * kv_heads * attention.kv_elements_per_head * machine.kv_bytes
-    if isinstance(attention, LatentAttention):
-        width = 2 * attention.kv_rank + attention.rope_dim
-        flops = 2.0 * query_heads * tokens * width
-        query_and_output = query_heads * width * ACTIVATION_BYTES
-    else:
+    if isinstance(attention, GroupedQueryAttention):
         flops = 4.0 * query_heads * tokens * attention.head_dim
         query_and_output = 2.0 * query_heads * attention.head_dim * ACTIVATION_BYTES
+    else:
+        width = attention.kv_elements_per_head + attention.output_dim
+        flops = 2.0 * query_heads * tokens * width
+        query_and_output = query_heads * width * ACTIVATION_BYTES
     moved = kv + query_and_output
     memory_s = moved / (kernel.memory_efficiency * gpu.memory_bytes_per_s)
     compute_s = flops / (kernel.math_efficiency * gpu.flops_per_s[math])
@@ -146,8 +156,10 @@ INDEX_KERNELS, STATE_KERNELS = 2, 2
 """Launches beside the GEMMs: an indexer's scores and its choice; a short convolution and the step of the state."""
 
 
-def index_core(machine: Machine, attention: LatentAttention, indexer: Indexer, requests: Amount, context: float) -> Timing:
-    """Scoring every token of a request, and choosing among them: 2 t0 + max(bytes/(e BW), flops/(f peak)).
+def index_core(
+    machine: Machine, attention: LatentAttention | CompressedAttention, indexer: Indexer, requests: Amount, context: float
+) -> Timing:
+    """Scoring every token of a request (or entry), and choosing among them: 2 t0 + max(bytes/(e BW), flops/(f peak)).
 
     Bytes are the keys, the queries and the chosen tokens' numbers (4 each). No table measures it: attention's efficiencies
     stand in.

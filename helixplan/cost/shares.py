@@ -10,7 +10,7 @@ import numpy as np
 from helixplan.append import shard_tokens
 from helixplan.cost.case import Case
 from helixplan.cost.collectives import Fabric
-from helixplan.inputs.model import Attention, LatentAttention, RecurrentAttention
+from helixplan.inputs.model import Attention, CompressedAttention, LatentAttention, RecurrentAttention
 from helixplan.layout import Layouts, may_dispatch
 from helixplan.numeric import Amount, Bools, Floats, ceil_div
 
@@ -122,6 +122,8 @@ class Shares:
         query, kv = attention.query_heads / spread, ceil_div(attention.kv_heads, spread)
         if isinstance(attention, RecurrentAttention):
             tokens, held = 0.0, attention.held_bytes(query, kv)
+        elif isinstance(attention, CompressedAttention):
+            tokens, held = self._compressed(attention)
         else:
             context = float(workload.context_tokens)
             tokens = shard_tokens(workload.context_tokens, self.kvp, workload.kv_block_tokens)
@@ -131,3 +133,15 @@ class Shares:
             if indexer is not None:
                 held, tokens = held + context * indexer.head_dim * kv_bytes, min(context, float(indexer.top_k))
         return Heads(query, kv, attention.query_heads / self.attention_group, tokens, held)
+
+    def _compressed(self, attention: CompressedAttention) -> tuple[Amount, Amount]:
+        """(entries and tokens that the core reads, bytes held) of one request, on the KVP rank that attends to the window too."""
+        workload, kv_bytes = self.case.workload, self.case.machine.kv_bytes
+        entries, recent = attention.entries(workload.context_tokens), min(workload.context_tokens, attention.window)
+        shard: Amount = 0.0
+        if attention.split_by_kvp:
+            shard = shard_tokens(entries, self.kvp, workload.kv_block_tokens)
+        held = (shard + recent) * attention.kv_elements_per_head * kv_bytes + attention.state_bytes
+        if attention.indexer is None:
+            return shard + recent, held
+        return float(min(entries, attention.indexer.top_k) + recent), held + entries * attention.indexer.head_dim * kv_bytes

@@ -19,12 +19,23 @@ from helixplan.cost.memory import Memory, attention_memory, ffn_memory, fullest_
 from helixplan.cost.roofline import MICRO, attention_core, gemm, index_core, small_kernels, state_step
 from helixplan.cost.shares import Heads, Shares
 from helixplan.cost.timing import Timing
-from helixplan.inputs.model import Attention, Gemm, GroupedQueryAttention, LatentAttention, MoE, RecurrentAttention
+from helixplan.inputs.model import (
+    Attending,
+    Attention,
+    CompressedAttention,
+    Gemm,
+    LatentAttention,
+    Model,
+    MoE,
+    RecurrentAttention,
+)
 from helixplan.inputs.workload import ACTIVATION_BYTES
 from helixplan.layout import AUTO, EXCHANGE_CODES, LATENT, VALUE, Layouts
 from helixplan.numeric import Amount, Bools, Floats, Ints, ceil_div
 
 SMALL_KERNELS_A_LAYER = 5
+MIXING_KERNELS_A_HALF, COMPRESSING_KERNELS = 3, 2
+"""Short kernels besides: where there are residual streams to mix, and of each compressor (what it keeps, what it makes)."""
 COMMUNICATION = ("attention.exchange", "attention.reduce", "ffn.gather", "ffn.reduce")
 PHASE_ORDER = (
     "attention.qkv",
@@ -140,6 +151,8 @@ def ffn_part(case: Case, layouts: Layouts, batch: Amount) -> Part:
         timings = moe_phases(shares, name, ffn) if isinstance(ffn, MoE) else dense_phases(shares, name, ffn)
         phases += [Phase(p, name if several else None, len(layers), t.times(float(len(layers)))) for p, t in timings.items()]
     small = small_kernels(case.machine, SMALL_KERNELS_A_LAYER).times(case.model.halves / 2)
+    further = _further_kernels(case.model)
+    small = small + small_kernels(case.machine, further) if further else small
     phases.append(Phase("small", None, case.model.layers, small))
     excess = _uneven_stages(shares, phases)
     head = Gemm("head", case.model.hidden, ceil_div(case.model.vocabulary, shares.stage))
@@ -148,6 +161,13 @@ def ffn_part(case: Case, layouts: Layouts, batch: Amount) -> Part:
     excess = replace(excess, timing=excess.timing + hops.times(np.where(shares.pp > 1, shares.pp, 0.0)))
     phases += [excess, Phase("step", None, 1, Timing(case.workload.step_overhead_s))]
     return Part(phases, _seconds(phases), ffn_bytes(shares))
+
+
+def _further_kernels(model: Model) -> int:
+    """Short kernels of a step that only hyper-connections and compressors have."""
+    compressed = [(kind, len(layers)) for _, kind, layers in model.attention_kinds if isinstance(kind, CompressedAttention)]
+    compressing = COMPRESSING_KERNELS * sum(len(kind.compressors) * layers for kind, layers in compressed)
+    return compressing + (MIXING_KERNELS_A_HALF * model.halves if model.streams > 1 else 0)
 
 
 def attention_bytes(shares: Shares, exchange: Ints) -> list[Memory]:
@@ -199,9 +219,10 @@ def _projection_phases(shares: Shares, way: str) -> list[Phase]:
         for matrix in attention.gemms(shares.case.model.hidden, queries, held.kv, held.output, held.output):
             if matrix.phase != "attention.value_up":
                 timings[matrix.phase] = timings.get(matrix.phase, Timing()) + _gemm(shares, matrix)
-        if isinstance(attention, LatentAttention) and attention.indexer is not None:
-            context = float(shares.case.workload.context_tokens)
-            scored = index_core(shares.case.machine, attention, attention.indexer, shares.group_requests, context)
+        if isinstance(attention, (LatentAttention, CompressedAttention)) and attention.indexer is not None:
+            context = shares.case.workload.context_tokens
+            scored_over = attention.entries(context) if isinstance(attention, CompressedAttention) else context
+            scored = index_core(shares.case.machine, attention, attention.indexer, shares.group_requests, float(scored_over))
             timings["attention.index"] += scored
         phases += [Phase(name, group, layers, timing.times(float(layers))) for name, timing in timings.items()]
     return phases
@@ -242,7 +263,7 @@ def _core_phases(shares: Shares, exchange: Ints, way: str) -> _Attended:
 
 def _exchange(
     shares: Shares,
-    attention: GroupedQueryAttention | LatentAttention,
+    attention: Attending,
     held: Heads,
     exchange: Ints,
     floor: float,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from helixplan.cost.case import Case, Communication
-from helixplan.inputs.model import GroupedQueryAttention
+from helixplan.inputs.model import CompressedAttention, GroupedQueryAttention
 from helixplan.layout import Layout
 from helixplan.rule import AttentionRule, FfnRule, Rule, broken_rules, stage_of
 
@@ -74,6 +74,26 @@ def shares_grouped_queries(case: Case, layout: Layout) -> bool:
     """Whether ranks share the sequence of heads that are grouped (GQA), not latent (MLA)."""
     kinds = [attention for _, attention, _ in case.model.attention_kinds if attention.split_by_kvp]
     return layout.kvp > 1 and any(isinstance(attention, GroupedQueryAttention) for attention in kinds)
+
+
+def compresses(case: Case) -> bool:
+    """Whether some layers cache entries that stand for several tokens each (DeepSeek-V4)."""
+    kinds = [attention for _, attention, _ in case.model.attention_kinds if attention.split_by_kvp]
+    return any(isinstance(attention, CompressedAttention) for attention in kinds)
+
+
+def shares_compressed_tokens(case: Case, layout: Layout) -> bool:
+    """Whether ranks share entries that stand for several tokens each (DeepSeek-V4)."""
+    return layout.kvp > 1 and compresses(case)
+
+
+def other_blocks_of_compressed_tokens(*sizes: int) -> Callable[[Case, Layout], bool]:
+    """Whether tokens are compressed and the cache's blocks are of none of these sizes."""
+
+    def applies(case: Case, layout: Layout) -> bool:
+        return compresses(case) and case.workload.kv_block_tokens not in sizes
+
+    return applies
 
 
 def heads_divide(name: str, why: str) -> AttentionRule:

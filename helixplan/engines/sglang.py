@@ -10,6 +10,7 @@ from helixplan.engines.engine import (
     heads_divide,
     kv_dtype_kept,
     kv_heads_reached,
+    shares_compressed_tokens,
     shares_grouped_queries,
 )
 
@@ -30,6 +31,11 @@ SGLANG = Engine(
         Caution(
             shares_grouped_queries,
             "SGLang documents query replication (--dcp-replicate-q-proj) for MLA: see that your version has it for grouped heads",
+        ),
+        Caution(
+            shares_compressed_tokens,
+            "SGLang's decode context parallelism for DeepSeek-V4's compressed tokens was still in open pull requests in "
+            "September 2026 (sgl-project/sglang 30416, 37407): try your version first",
         ),
     ),
 )

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from helixplan.cost.case import Communication
-from helixplan.engines.engine import Caution, Engine, ffn_on_the_stage, heads_divide, kv_dtype_kept, shares_grouped_queries
+from helixplan.cost.case import Case, Communication
+from helixplan.engines.engine import (
+    Caution,
+    Engine,
+    compresses,
+    ffn_on_the_stage,
+    heads_divide,
+    kv_dtype_kept,
+    other_blocks_of_compressed_tokens,
+    shares_compressed_tokens,
+    shares_grouped_queries,
+)
+from helixplan.layout import Layout
 from helixplan.rule import AttentionRule
 
 BLACKWELL = "blackwell"
 """The profile's ``gpu.architecture``. Arithmetic does not tell: other makers' GPUs compute in fp4 too."""
+
+
+def _compresses_off_blackwell(case: Case, layout: Layout) -> bool:
+    return compresses(case) and case.hardware.file.gpu.architecture.lower() != BLACKWELL
 
 
 TRTLLM = Engine(
@@ -34,6 +49,19 @@ TRTLLM = Engine(
         Caution(
             shares_grouped_queries,
             "TensorRT-LLM's documentation lists Helix for DeepSeek-V3 (MLA); its blog says GQA and MHA run too: try it first",
+        ),
+        Caution(
+            shares_compressed_tokens,
+            "TensorRT-LLM's documentation lists Helix for DeepSeek-V3 (MLA), and its guide to DeepSeek-V4 does not speak of it: "
+            "try it first",
+        ),
+        Caution(
+            _compresses_off_blackwell,
+            "TensorRT-LLM's guide to DeepSeek-V4 says that it runs on Blackwell GPUs alone",
+        ),
+        Caution(
+            other_blocks_of_compressed_tokens(128, 256),
+            "TensorRT-LLM keeps DeepSeek-V4's cache in blocks of 128 or 256 tokens and no others: ask with --kv-block 128",
         ),
     ),
 )

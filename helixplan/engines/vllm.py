@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from helixplan.cost.case import EXCHANGE_WAYS, Case, Communication
-from helixplan.engines.engine import Caution, Engine, ffn_on_the_stage, kv_dtype_kept, kv_heads_reached, shares_grouped_queries
+from helixplan.engines.engine import (
+    Caution,
+    Engine,
+    ffn_on_the_stage,
+    kv_dtype_kept,
+    kv_heads_reached,
+    other_blocks_of_compressed_tokens,
+    shares_compressed_tokens,
+    shares_grouped_queries,
+)
+from helixplan.inputs.model import CompressedAttention
 from helixplan.layout import Layout
 from helixplan.rule import AttentionRule, FfnRule
 
 
 def _splits_beside_windows(case: Case, layout: Layout) -> bool:
-    return layout.kvp > 1 and any(attention.window is not None for _, attention, _ in case.model.attention_kinds)
+    kinds = [attention for _, attention, _ in case.model.attention_kinds if not isinstance(attention, CompressedAttention)]
+    return layout.kvp > 1 and any(attention.window is not None for attention in kinds)
 
 
 VLLM = Engine(
@@ -43,6 +54,15 @@ VLLM = Engine(
             _splits_beside_windows,
             "vLLM's decode context parallelism beside layers with sliding windows was still in an open pull request in July 2026 "
             "(vllm-project/vllm 47541): try your version first",
+        ),
+        Caution(
+            shares_compressed_tokens,
+            "vLLM's decode context parallelism for DeepSeek-V4's compressed tokens was still in open pull requests in September "
+            "2026 (vllm-project/vllm 44573, 57239): try your version first",
+        ),
+        Caution(
+            other_blocks_of_compressed_tokens(256),
+            "vLLM's recipes keep DeepSeek-V4's cache in blocks of 256 tokens: ask with --kv-block 256",
         ),
     ),
 )

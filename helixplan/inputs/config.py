@@ -94,6 +94,13 @@ class ConfigFile(BaseModel):
     conv_kernel: Kernel | None = None
     attn_type_list: Annotated[list[int], Field(max_length=4096)] | None = None
 
+    compress_ratios: Annotated[list[int], Field(max_length=4096)] | None = None
+    compress_rates: dict[str, Annotated[int, Field(ge=2, le=4096)]] | None = None
+    o_groups: Count | None = None
+    o_lora_rank: Width | None = None
+    hc_mult: Annotated[int, Field(ge=1, le=64)] | None = None
+    expert_dtype: str | None = None
+
     sliding_window: Width | None = None
     sliding_window_pattern: Annotated[int, Field(ge=1, le=4096)] | None = None
     use_sliding_window: bool | None = None

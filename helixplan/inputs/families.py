@@ -10,6 +10,7 @@ from helixplan.inputs.config import Reader
 from helixplan.inputs.model import (
     FFN,
     Attention,
+    CompressedAttention,
     DenseFFN,
     GroupedQueryAttention,
     Indexer,
@@ -278,6 +279,80 @@ def _every_layer_chooses(reader: Reader) -> None:
         raise reader.wrong(key, f"{config.architectures[0]} with {what} is none that helixplan can price")
 
 
+SLIDING, SPARSE, HEAVY = "sliding_attention", "compressed_sparse_attention", "heavily_compressed_attention"
+"""DeepSeek-V4's layers, as transformers' DeepseekV4Config spells them."""
+RATIO_KINDS = {0: SLIDING, 1: SLIDING, 4: SPARSE, 128: HEAVY}
+"""What an entry of ``compress_ratios`` means, the release's spelling."""
+
+
+def _compressed(reader: Reader) -> list[Attention]:
+    """DeepSeek-V4: the last tokens, and entries made of 4 (some of them read) or of 128 tokens (all read)."""
+    config = reader.config
+    if config.num_key_value_heads not in (None, 1):
+        raise reader.wrong("num_key_value_heads", f"got {config.num_key_value_heads}, but all query heads share one vector (1)")
+    kinds, rates = _compressed_kinds(reader), _compress_rates(reader)
+    heads, groups = config.num_attention_heads, reader.need("o_groups")
+    reader.divides("o_groups", groups, "num_attention_heads", heads)
+    window = CompressedAttention(
+        query_heads=heads,
+        query_rank=reader.need("q_lora_rank"),
+        head_dim=reader.need("head_dim"),
+        window=reader.need("sliding_window"),
+        output_groups=groups,
+        output_rank=reader.need("o_lora_rank"),
+    )
+    known: dict[str, Attention] = {SLIDING: window, HEAVY: replace(window, ratio=rates[HEAVY])}
+    if SPARSE in kinds:
+        indexer = Indexer(*(reader.need(key) for key in ("index_n_heads", "index_head_dim", "index_topk")))
+        known[SPARSE] = replace(window, ratio=rates[SPARSE], indexer=indexer)
+    return [known[kind] for kind in kinds]
+
+
+RATES = {SPARSE: 4, HEAVY: 128}
+"""Tokens an entry, unless ``compress_rates`` says otherwise."""
+
+
+def _compress_rates(reader: Reader) -> dict[str, int]:
+    """Tokens an entry by kind of layer; what ``compress_ratios`` says already may not be said differently."""
+    config = reader.config
+    said = config.compress_rates or {}
+    for kind, rate in said.items():
+        if kind not in RATES:
+            raise reader.wrong("compress_rates", f"got {kind!r}; allowed: {', '.join(RATES)}")
+        if config.compress_ratios is not None and rate != RATES[kind]:
+            raise reader.wrong("compress_rates", f"says {rate} for {kind}, but compress_ratios means {RATES[kind]} by it")
+    return RATES | said
+
+
+def _compressed_kinds(reader: Reader) -> list[str]:
+    """A kind of attention a layer, by ``compress_ratios`` or by ``layer_types``; both may be there, but not differ."""
+    config = reader.config
+    layers, ratios, types = config.num_hidden_layers, config.compress_ratios, config.layer_types
+    if ratios is None and types is None:
+        raise reader.wrong("compress_ratios", f"is missing, and {config.architectures[0]} needs it (or layer_types)")
+    if types is not None:
+        reader.known("layer_types", types, (SLIDING, SPARSE, HEAVY), layers)
+    if ratios is None:
+        return types or []
+    if all(RATIO_KINDS.get(ratio) == SLIDING for ratio in ratios[layers:]):
+        # Layers that predict further tokens, which compress none, stand at the end.
+        ratios = ratios[:layers]
+    reader.known("compress_ratios", ratios, tuple(RATIO_KINDS), layers)
+    kinds = [RATIO_KINDS[ratio] for ratio in ratios]
+    if types is not None and types != kinds:
+        layer = next(layer for layer, pair in enumerate(zip(types, kinds, strict=True)) if pair[0] != pair[1])
+        raise reader.wrong("layer_types", f"says {types[layer]} of layer {layer}, but compress_ratios says {ratios[layer]}")
+    return kinds
+
+
+def _compressed_ffn(reader: Reader) -> list[FFN]:
+    """Experts in every layer; the first few take theirs by the token's number (num_hash_layers), which changes no shape."""
+    reader.stated("n_shared_experts")
+    width = reader.need("moe_intermediate_size")
+    moe = MoE(*reader.experts("n_routed_experts"), width, shared_width=(reader.config.n_shared_experts or 0) * width)
+    return [moe] * reader.config.num_hidden_layers
+
+
 def _mistral(reader: Reader) -> list[Attention]:
     """Mistral's wrapper holds models of several kinds."""
     return _latent(reader) if reader.config.kv_lora_rank is not None else _windowed(reader)
@@ -422,6 +497,9 @@ NEMOTRON_MODULES = {
 }
 
 DECISIVE = {
+    "kv_source_layer_ids": "layers that attend to other layers' caches",
+    "kv_source_layers": "layers that attend to other layers' caches",
+    "engram_layer_ids": "memories of n-grams (Engram)",
     "compress_ratios": "attention over compressed tokens",
     "linear_num_value_heads": "layers of linear attention (Gated DeltaNet)",
     "linear_attn_config": "layers of linear attention (Kimi Delta Attention)",
@@ -437,6 +515,7 @@ DECISIVE = {
     "per_layer_config": "layers of their own sizes each",
     "num_kv_shared_layers": "layers that read the cache of others",
     "hidden_size_per_layer_input": "an embedding for each layer",
+    "hc_mult": "residual streams that are mixed (hyper-connections)",
 }
 """Keys of layers that change what is read and held: to pass over one in an architecture that is not known to have it would be to
 guess. Null and 0 say that there are none."""
@@ -445,11 +524,13 @@ KIMI_KEYS = ("linear_attn_config", "routed_expert_hidden_size")
 DELTA_KEYS = ("linear_num_value_heads",)
 LIGHTNING_KEYS = ("attn_type_list",)
 INDEX_KEYS = ("index_topk",)
+COMPRESSED_KEYS = ("compress_ratios", "index_topk", "hc_mult")
 
 ARCHITECTURES = {
     "DeepseekV2ForCausalLM": Architecture(_latent, _deepseek_ffn),
     "DeepseekV3ForCausalLM": Architecture(_latent, _deepseek_ffn),
     "DeepseekV32ForCausalLM": Architecture(_latent, _deepseek_ffn, reads=INDEX_KEYS),
+    "DeepseekV4ForCausalLM": Architecture(_compressed, _compressed_ffn, reads=COMPRESSED_KEYS),
     "GemmaForCausalLM": Architecture(_full, _dense, GEMMA),
     "Gemma2ForCausalLM": Architecture(_pattern_or_types, _dense, GEMMA | {"sliding_window_pattern": 2}),
     "Gemma3ForCausalLM": Architecture(_pattern_or_types, _dense, GEMMA_3),

@@ -11,7 +11,7 @@ from helixplan.errors import InputError, did_you_mean, shown
 from helixplan.inputs.catalog import find_model
 from helixplan.inputs.config import ConfigFile, Reader
 from helixplan.inputs.families import ARCHITECTURES, DECISIVE, Architecture
-from helixplan.inputs.model import FFN, Attention, LayerGroup, Model, MoE, RecurrentAttention
+from helixplan.inputs.model import FFN, Attention, CompressedAttention, LayerGroup, Model, MoE, RecurrentAttention
 from helixplan.inputs.quantization import Stated, precision_of, read_sidecar
 from helixplan.inputs.validation import parse_json, read_text, validate
 
@@ -97,7 +97,8 @@ def read_config(data: dict[str, Any], file: str, name: str, stored: Stated | Non
         tied_embedding=config.tie_word_embeddings,
         groups=groups,
         max_context=config.max_position_embeddings or config.model_max_length,
-        precision=precision_of(stated, groups, known.modules),
+        precision=precision_of(stated, groups, known.modules, config.expert_dtype),
+        streams=config.hc_mult or 1,
     )
 
 
@@ -163,4 +164,6 @@ def _group(attentions: Sequence[Attention | None], ffns: Sequence[FFN | None]) -
 def _attention_word(attention: Attention) -> str:
     if isinstance(attention, RecurrentAttention):
         return "linear" if attention.delta or not attention.scalars else "mamba"
+    if isinstance(attention, CompressedAttention) and attention.split_by_kvp:
+        return "csa" if attention.indexer else "hca"
     return "full" if attention.window is None else "sliding"

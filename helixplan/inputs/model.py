@@ -2,8 +2,9 @@
 
 Shapes follow Helix (arXiv 2507.07120) 2.1-2.2; latent attention (MLA) is the absorbed decode form of DeepSeek-V2
 (arXiv 2405.04434) 2.1, its indexer DeepSeek-V3.2's (arXiv 2512.02556) 2.1; recurrent layers are Gated DeltaNet
-(arXiv 2412.06464), Kimi Delta Attention (arXiv 2510.26692) and Mamba-2 (arXiv 2405.21060). Norms, biases and short convolutions
-are left out of every count: under 0.1 % of any bundled model.
+(arXiv 2412.06464), Kimi Delta Attention (arXiv 2510.26692) and Mamba-2 (arXiv 2405.21060); attention over compressed tokens is
+DeepSeek-V4's (its report, 2.3: https://huggingface.co/deepseek-ai/DeepSeek-V4-Pro/blob/main/DeepSeek_V4.pdf). Norms, biases,
+short convolutions and what mixes residual streams are left out of every count: under 0.1 % of any bundled model.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from helixplan.inputs.workload import ACTIVATION_BYTES, BYTES_PER_ELEMENT
-from helixplan.numeric import Amount, ceil_div
+from helixplan.numeric import Amount, ceil_div, straddled
 
 Part = TypeVar("Part")
+COMPRESSOR_BYTES = 4
+"""A number of what compressors keep of the last tokens: fp32, as the releases' inference code and vLLM have it."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,8 @@ class GroupedQueryAttention:
 class Indexer:
     """Sparse attention's choice of the ``top_k`` tokens that are read: small queries of ``heads`` against one key a token.
 
-    Every rank of an attention group scores every token: the choice is of the whole context, whatever a rank's shard holds.
+    Every rank of an attention group scores every token: the choice is of the whole context, whatever a rank's shard holds. Where
+    tokens are compressed the choice is among the cached entries.
     """
 
     heads: int
@@ -189,7 +193,96 @@ class RecurrentAttention:
     """Nothing grows with the context."""
 
 
-Attention = GroupedQueryAttention | LatentAttention | RecurrentAttention
+@dataclass(frozen=True)
+class CompressedAttention:
+    """DeepSeek-V4's attention: every query head reads the last ``window`` tokens and, of what came before, compressed entries.
+
+    Each ``ratio`` tokens become one cached entry, a vector that is key and value at once, so for sharding there is one KV head.
+    An ``indexer`` picks those that are read (CSA); without one all are (HCA). ``ratio`` 1: no entries, a window alone, and heads
+    spread over the whole attention group. Entries are dealt over KVP ranks; the window, what compressors keep and the indexer's
+    keys are on every rank, and one KVP rank of each group attends to the window.
+    """
+
+    query_heads: int
+    query_rank: int
+    head_dim: int
+    window: int
+    output_groups: int
+    """Query heads of a group are projected together to ``output_rank``, and all groups' from there to the hidden size."""
+    output_rank: int
+    ratio: int = 1
+    indexer: Indexer | None = None
+
+    kv_heads: int = field(default=1, init=False)
+    output_gate: bool = field(default=False, init=False)
+
+    @property
+    def split_by_kvp(self) -> bool:
+        """Whether there are entries, so that KVP ranks split them."""
+        return self.ratio > 1
+
+    @property
+    def spans(self) -> int:
+        """Runs of ``ratio`` tokens that an entry is made of: with an indexer they overlap, its own and the one before."""
+        return 2 if self.indexer else 1
+
+    def entries(self, tokens: int) -> int:
+        """That so many tokens have become: one appears with the last of its tokens."""
+        return tokens // self.ratio if self.split_by_kvp else 0
+
+    def gemms(self, hidden: int, query_heads: Amount, kv_heads: Amount, output_heads: Amount, up_heads: Amount) -> list[Gemm]:
+        """The projections of a GPU: a token's own entry, the compressors' values and gates, queries, and the output in two."""
+        groups = straddled(output_heads, self.query_heads // self.output_groups)
+        made = Gemm("attention.qkv", hidden, self.projected(self.head_dim), component="compressor")
+        return [
+            *self._index_gemms(hidden),
+            Gemm("attention.qkv", hidden, self.query_rank + self.head_dim),
+            *([made] if self.split_by_kvp else []),
+            Gemm("attention.qkv", self.query_rank, query_heads * self.head_dim),
+            Gemm("attention.out", output_heads * self.head_dim / groups, self.output_rank, heads=groups),
+            Gemm("attention.out", groups * self.output_rank, hidden),
+        ]
+
+    def _index_gemms(self, hidden: int) -> list[Gemm]:
+        """The indexer's queries, and in one its compressor's values and gates and each head's weight."""
+        if self.indexer is None:
+            return []
+        index = self.indexer
+        columns = self.projected(index.head_dim) + index.heads
+        return [
+            Gemm("attention.index", self.query_rank, index.heads * index.head_dim),
+            Gemm("attention.index", hidden, columns, component="compressor"),
+        ]
+
+    def projected(self, width: int) -> int:
+        """Numbers that a compressor to entries of ``width`` wants of a token: values and gates, for each entry it is part of."""
+        return 2 * self.spans * width
+
+    @property
+    def compressors(self) -> tuple[int, ...]:
+        """The widths of what is made of tokens: entries, and the indexer's keys."""
+        widths = (self.head_dim, self.indexer.head_dim) if self.indexer else (self.head_dim,)
+        return widths if self.split_by_kvp else ()
+
+    @property
+    def state_bytes(self) -> int:
+        """What every GPU keeps of a request's last tokens until they are entries: values and gates in fp32."""
+        return sum(self.spans * self.ratio * self.projected(width) * COMPRESSOR_BYTES for width in self.compressors)
+
+    @property
+    def kv_elements_per_head(self) -> int:
+        """Of one entry, or of one token in the window: key and value are the same vector."""
+        return self.head_dim
+
+    @property
+    def output_dim(self) -> int:
+        """Width of a head's partial output in the exchange."""
+        return self.head_dim
+
+
+Attention = GroupedQueryAttention | LatentAttention | RecurrentAttention | CompressedAttention
+Attending = GroupedQueryAttention | LatentAttention | CompressedAttention
+"""Kinds that read a cache."""
 
 
 @dataclass(frozen=True)
@@ -280,20 +373,22 @@ class LayerGroup:
         if self.attention is None or not self.attention.split_by_kvp:
             return 0.0
         elements = self.attention.kv_heads * self.attention.kv_elements_per_head
-        if isinstance(self.attention, LatentAttention) and self.attention.indexer is not None:
+        if isinstance(self.attention, (LatentAttention, CompressedAttention)) and self.attention.indexer is not None:
             elements += self.attention.indexer.head_dim
-        return elements * len(self.layers) * BYTES_PER_ELEMENT[dtype]
+        held = elements * len(self.layers) * BYTES_PER_ELEMENT[dtype]
+        return held / self.attention.ratio if isinstance(self.attention, CompressedAttention) else held
 
 
 @dataclass(frozen=True)
 class WeightPrecision:
-    """The dtype of each component's weights. Router, embedding and head stay bf16."""
+    """The dtype of each component's weights. Router, compressors, embedding and head stay bf16."""
 
     attention: str = "bf16"
     dense: str = "bf16"
     experts: str = "bf16"
     shared: str = "bf16"
     router: str = field(default="bf16", init=False)
+    compressor: str = field(default="bf16", init=False)
 
     def of(self, component: str) -> str:
         return str(getattr(self, component))
@@ -313,6 +408,8 @@ class Model:
     groups: tuple[LayerGroup, ...]
     max_context: int | None = None
     precision: WeightPrecision = WeightPrecision()
+    streams: int = 1
+    """Residual streams that hyper-connections mix before and after every half of a layer; 1: a plain residual."""
 
     @cached_property
     def layers(self) -> int:

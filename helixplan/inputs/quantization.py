@@ -40,6 +40,8 @@ ALGORITHMS = {
 }
 """NVIDIA ModelOpt's names of what it quantised to."""
 BITS_AND_KINDS = {(8, "float"): "fp8", (4, "int"): "int4"}
+EXPERT_DTYPES = {"fp4": "mxfp4", "fp8": "fp8"}
+"""``expert_dtype`` of DeepSeek-V4's configs: fp4 has an 8-bit exponent to every 32 numbers."""
 METHODS = ("fp8", "mxfp4", "compressed-tensors", "modelopt", "awq", "gptq")
 
 
@@ -116,10 +118,16 @@ BEFORE_LAYERS = ("model.language_model.", "language_model.model.", "language_mod
 """What stands before "layers." in a checkpoint: wrappers put the language model one level down, Nemotron-H has a backbone."""
 
 
-def precision_of(stated: Stated | None, groups: Iterable[LayerGroup], names: Mapping[str, str] = MODULES) -> WeightPrecision:
+def precision_of(
+    stated: Stated | None,
+    groups: Iterable[LayerGroup],
+    names: Mapping[str, str] = MODULES,
+    expert_dtype: str | None = None,
+) -> WeightPrecision:
     """Each component's dtype. Raises InputError where the format is none that helixplan prices.
 
-    ``names``: what the checkpoint calls a module of each component, where that is not ``MODULES``.
+    ``names``: what the checkpoint calls a module of each component, where that is not ``MODULES``. ``expert_dtype``: what
+    DeepSeek-V4's releases say of the experts beside their fp8 format for everything else.
     """
     if stated is None:
         return WeightPrecision()
@@ -134,6 +142,11 @@ def precision_of(stated: Stated | None, groups: Iterable[LayerGroup], names: Map
         found = Counter("bf16" if any(named(module) for named in kept) else stored(module) for module in modules)
         # Of as many in bf16 as not, the others decide.
         dtypes[component] = max(found, key=lambda dtype: (found[dtype], dtype != "bf16"))
+    if expert_dtype is not None and stated.quantization.quant_method == "fp8":
+        if expert_dtype not in EXPERT_DTYPES:
+            allowed = ", ".join(EXPERT_DTYPES)
+            raise InputError(f"got {expert_dtype!r}; allowed: {allowed}", file=stated.file, field="expert_dtype")
+        dtypes["experts"] = EXPERT_DTYPES[expert_dtype]
     return WeightPrecision(**dtypes)
 
 

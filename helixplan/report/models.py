@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict, fields
 from typing import Any
 
-from helixplan.inputs.model import FFN, Attention, LatentAttention, LayerGroup, Model, MoE, RecurrentAttention
+from helixplan.inputs.model import (
+    FFN,
+    Attention,
+    CompressedAttention,
+    LatentAttention,
+    LayerGroup,
+    Model,
+    MoE,
+    RecurrentAttention,
+)
 from helixplan.units import format_bytes, format_count, format_counted
 
 KV_DTYPES = ("bf16", "fp8", "nvfp4")
@@ -108,7 +117,10 @@ def _bounded(group: LayerGroup) -> str:
         held = attention.held_bytes(attention.query_heads, attention.kv_heads) * len(group.layers)
         return f"{format_bytes(held)} of state"
     window = getattr(attention, "window", None)
-    return f"{format_count(window)} tokens" if window else ""
+    said = f"{format_count(window)} tokens" if window else ""
+    if isinstance(attention, CompressedAttention) and attention.state_bytes:
+        return f"{said} + {format_bytes(attention.state_bytes * len(group.layers))}"
+    return said
 
 
 def _attention_words(attention: Attention) -> str:
@@ -117,6 +129,9 @@ def _attention_words(attention: Attention) -> str:
         return f"MLA {attention.query_heads}{sparse}"
     if isinstance(attention, RecurrentAttention):
         return f"state {attention.query_heads}"
+    if isinstance(attention, CompressedAttention) and attention.split_by_kvp:
+        kind, chosen = ("CSA", f" top {attention.indexer.top_k}") if attention.indexer else ("HCA", "")
+        return f"{kind} {attention.query_heads} 1/{attention.ratio}{chosen}"
     window = f" window {attention.window}" if attention.window else ""
     return f"GQA {attention.query_heads}/{attention.kv_heads}{window}"
 

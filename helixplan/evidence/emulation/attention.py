@@ -12,7 +12,7 @@ from helixplan.cost.roofline import STATISTIC_BYTES
 from helixplan.evidence.emulation import mathematics
 from helixplan.evidence.emulation.ranks import Rank, WrongLayout
 from helixplan.evidence.emulation.wires import Mail, bytes_of
-from helixplan.inputs.model import GroupedQueryAttention, Indexer, LatentAttention
+from helixplan.inputs.model import Attending, GroupedQueryAttention, Indexer, LatentAttention
 from helixplan.inputs.workload import ACTIVATION_BYTES
 from helixplan.numeric import Floats, Ints
 
@@ -35,7 +35,7 @@ class AttentionHalf:
     ranks: list[Rank]
     exchanges: dict[int, list[int]]
     """Each rank's exchange group, itself included."""
-    attention: GroupedQueryAttention | LatentAttention
+    attention: Attending
     kind: str
     layer: int
     micro_batch: int
@@ -49,11 +49,7 @@ class AttentionHalf:
 
     def heads(self, x: Floats) -> dict[int, Floats]:
         """Every rank's output heads, merged.  -> {rank: (requests, output heads, value width)}"""
-        queries = {}
-        for rank in self.ranks:
-            project = self._latent if isinstance(self.attention, LatentAttention) else self._grouped
-            queries[rank.number], entry = project(rank, x, self._projected(rank))
-            self._append(rank, entry)
+        queries = {rank.number: self._taken_in(rank, x) for rank in self.ranks}
         if self._gathers:
             queries = self._gathered(queries)
         size = -(-len(x) // self.chunks)
@@ -72,6 +68,13 @@ class AttentionHalf:
             done.append(self._exchanged(under_way))
         lifted = {rank.number: self._lifted(rank, np.concatenate([part[rank.number] for part in done])) for rank in self.ranks}
         return {rank.number: self._gated(rank, x, lifted[rank.number]) for rank in self.ranks}
+
+    def _taken_in(self, rank: Rank, x: Floats) -> Floats:
+        """The new token put into the rank's cache.  -> the queries (b, heads, width) that it projects itself"""
+        project = self._latent if isinstance(self.attention, LatentAttention) else self._grouped
+        query, entry = project(rank, x, self._projected(rank))
+        self._append(rank, entry)
+        return query
 
     def _gated(self, rank: Rank, x: Floats, heads: Floats) -> Floats:
         """Where there is an output gate, of the heads that the rank has after the exchange."""
@@ -187,9 +190,9 @@ class AttentionHalf:
         )
         return read
 
-    def _unread(self, rank: Rank, chunk: slice, held: int) -> Floats:
-        """Which of the rank's ``held`` tokens a chunk's requests do not read.  -> (requests, tokens) of bool"""
-        positions = np.arange(self.position + 1)
+    def _unread(self, rank: Rank, chunk: slice, held: int, of: int) -> Floats:
+        """Which of the rank's ``held`` tokens, ``of`` so many, a chunk's requests do not read.  -> (requests, tokens) of bool"""
+        positions = np.arange(of)
         owned = positions[rank.schedule.owner(positions) == rank.index]
         if len(owned) != held:
             raise WrongLayout(f"rank {rank.number}: kv_blocks give it {len(owned)} tokens, its cache holds {held}")
@@ -201,9 +204,9 @@ class AttentionHalf:
         if isinstance(attention, LatentAttention):
             keys, values = cache.transpose(0, 2, 1, 3), cache[..., : attention.kv_rank].transpose(0, 2, 1, 3)
             scores = (query @ keys[:, 0].transpose(0, 2, 1)) / np.sqrt(attention.nope_dim + attention.rope_dim)
-            width, tokens = attention.kv_rank, cache.shape[1]
+            tokens = cache.shape[1]
             if attention.indexer is not None:
-                scores = np.where(self._unread(rank, chunk, tokens)[:, None], -np.inf, scores)
+                scores = np.where(self._unread(rank, chunk, tokens, self.position + 1)[:, None], -np.inf, scores)
                 # A kernel goes through the whole list of chosen tokens, those that lie on other ranks masked.
                 tokens = self.read[rank.number].shape[1]
         else:
@@ -212,23 +215,26 @@ class AttentionHalf:
             by_head = cache[:, :, read].transpose(0, 2, 1, 3)
             keys, values = by_head[..., : attention.head_dim], by_head[..., attention.head_dim :]
             scores = (query[:, :, None] @ keys.transpose(0, 1, 3, 2))[:, :, 0] / np.sqrt(attention.head_dim)
-            width, tokens = attention.head_dim, cache.shape[1]
-        operations = 2.0 * query.shape[1] * tokens * (query.shape[-1] + width)
+            tokens = cache.shape[1]
         outputs, lse = mathematics.partial_attention(scores, values)
-        rank.ledger.add(
-            "attention.core",
-            self.kind,
-            rank.number,
-            stored=len(query) * tokens * cache.shape[2] * cache.shape[3] * rank.case.machine.kv_bytes,
-            other=(query.size + outputs.size) * ACTIVATION_BYTES,
-            flops=len(query) * operations,
-        )
+        self._count_core(rank, query, outputs, tokens, cache.shape[2] * cache.shape[3])
         if self.value_exchange and isinstance(attention, LatentAttention):
             # The weights stay in the cache between chunks, so they are read once.
             outputs = rank.multiply_heads(
                 "attention.value_up", self.kind, outputs, rank.weights[self.layer]["value_up"], read=first
             )
         return Partial(outputs, mathematics.told(scores, lse, rank.case.communication.statistics))
+
+    def _count_core(self, rank: Rank, query: Floats, outputs: Floats, tokens: int, elements: int) -> None:
+        """What a kernel reads and computes that goes through so many tokens, of ``elements`` cached numbers each."""
+        rank.ledger.add(
+            "attention.core",
+            self.kind,
+            rank.number,
+            stored=len(query) * tokens * elements * rank.case.machine.kv_bytes,
+            other=(query.size + outputs.size) * ACTIVATION_BYTES,
+            flops=2.0 * len(query) * query.shape[1] * tokens * (query.shape[-1] + outputs.shape[-1]),
+        )
 
     def _exchanged(self, partials: dict[int, Partial]) -> dict[int, Floats]:
         """The exchange of one chunk and the merge: each rank ends with its own output heads."""

@@ -10,7 +10,7 @@ from helixplan.evidence.emulation import mathematics
 from helixplan.evidence.emulation.attention import Merge
 from helixplan.evidence.emulation.mathematics import partial_attention
 from helixplan.evidence.emulation.ranks import owned_blocks
-from helixplan.inputs.model import GroupedQueryAttention, LatentAttention
+from helixplan.inputs.model import Attending, CompressedAttention, LatentAttention
 from helixplan.numeric import Floats
 from helixplan.plans import Plan, PlanRank
 
@@ -20,7 +20,7 @@ FULL_SIZE_TOKENS = 65_536 + 17
 
 def full_size_error(
     plan: Plan,
-    attention: GroupedQueryAttention | LatentAttention,
+    attention: Attending,
     tokens: int = FULL_SIZE_TOKENS,
     merge: Merge = mathematics.merged,
     tell: Callable[[str], None] = lambda said: None,
@@ -61,16 +61,14 @@ def _whole(scores: Floats, values: Floats) -> Floats:
     return np.asarray(weights / weights.sum(axis=-1, keepdims=True) @ values)
 
 
-def _caches(
-    attention: GroupedQueryAttention | LatentAttention, heads: tuple[int, ...], tokens: int
-) -> Iterator[tuple[Floats, Floats, Floats, list[int]]]:
+def _caches(attention: Attending, heads: tuple[int, ...], tokens: int) -> Iterator[tuple[Floats, Floats, Floats, list[int]]]:
     """Of each KV head that these query heads read: scaled queries, keys, values (tokens, width), and whom it serves."""
     draw = np.random.default_rng(heads[0])
-    if isinstance(attention, LatentAttention):
+    if isinstance(attention, (LatentAttention, CompressedAttention)):
         cache = draw.standard_normal((tokens, attention.kv_elements_per_head))
         query = draw.standard_normal((heads[1] - heads[0], attention.kv_elements_per_head))
-        scale = np.sqrt(attention.nope_dim + attention.rope_dim)
-        yield query / scale, cache, cache[:, : attention.kv_rank], list(range(*heads))
+        width = attention.head_dim if isinstance(attention, CompressedAttention) else attention.nope_dim + attention.rope_dim
+        yield query / np.sqrt(width), cache, cache[:, : attention.output_dim], list(range(*heads))
         return
     each = attention.query_heads // attention.kv_heads
     for kv in range(heads[0] // each, (heads[1] - 1) // each + 1):

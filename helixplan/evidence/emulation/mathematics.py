@@ -12,8 +12,8 @@ def normed(x: Floats) -> Floats:
     return np.asarray(x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + 1e-12))
 
 
-def rotated(x: Floats, position: int) -> Floats:
-    """Rotary embedding of the last axis (an even number of entries) at a position."""
+def rotated(x: Floats, position: int | Ints) -> Floats:
+    """Rotary embedding of the last axis (an even number of entries) at a position, or at positions (n, 1) of the axis before."""
     half = x.shape[-1] // 2
     angle = position * 10_000.0 ** (-np.arange(half) / half)
     a, b = x[..., :half], x[..., half:]
@@ -40,6 +40,8 @@ def chosen(query: Floats, weights: Floats, keys: Floats, top_k: int) -> Ints:
     """
     scores = np.einsum("bh,bht->bt", weights, np.maximum(query @ keys.transpose(0, 2, 1), 0.0))
     few = min(top_k, scores.shape[1])
+    if not few:
+        return np.zeros((len(scores), 0), dtype=np.int64)
     return np.asarray(np.sort(np.argpartition(-scores, few - 1, axis=-1)[:, :few], axis=-1))
 
 

@@ -10,12 +10,22 @@ import numpy as np
 from helixplan.append import AppendSchedule
 from helixplan.cost.case import Case
 from helixplan.errors import HelixplanError
+from helixplan.evidence.emulation.compression import kept_at, pooled_before
 from helixplan.evidence.emulation.ledger import Ledger
 from helixplan.evidence.emulation.mathematics import activated, sigmoid
 from helixplan.evidence.emulation.recurrent import State, advanced
 from helixplan.evidence.emulation.scaling import Scaled
 from helixplan.evidence.emulation.weights import Tensors, World, prefilled_state
-from helixplan.inputs.model import FFN, Attention, GroupedQueryAttention, LatentAttention, MoE, RecurrentAttention
+from helixplan.inputs.model import (
+    COMPRESSOR_BYTES,
+    FFN,
+    Attention,
+    CompressedAttention,
+    GroupedQueryAttention,
+    LatentAttention,
+    MoE,
+    RecurrentAttention,
+)
 from helixplan.inputs.workload import ACTIVATION_BYTES, BYTES_PER_ELEMENT
 from helixplan.numeric import Floats, Ints
 from helixplan.placement import spoken_of_first
@@ -41,7 +51,8 @@ def owned_blocks(rank: PlanRank) -> tuple[int, int, int]:
 class Rank:
     """``weights`` by scaled layer; ``caches`` by scaled layer and micro-batch: (requests, tokens, KV heads, entries).
 
-    So are ``index_keys`` (requests, all tokens, d) of sparse attention and ``states`` of recurrent layers.
+    So are ``index_keys`` (requests, all tokens, d) of sparse attention, ``states`` of recurrent layers, and of compressed tokens
+    the ``entries`` (requests, entries, d); what its compressors have ``kept`` of the last tokens is by what it is for, too.
     """
 
     plan: PlanRank
@@ -53,6 +64,8 @@ class Rank:
     caches: dict[tuple[int, int], Floats] = field(default_factory=dict)
     index_keys: dict[tuple[int, int], Floats] = field(default_factory=dict)
     states: dict[tuple[int, int], State] = field(default_factory=dict)
+    entries: dict[tuple[int, int], Floats] = field(default_factory=dict)
+    kept: dict[tuple[int, int, str], Floats] = field(default_factory=dict)
     embedding: Floats = field(default_factory=lambda: np.zeros((0, 0)))
     head: Floats = field(default_factory=lambda: np.zeros((0, 0)))
     weight_bytes: float = 0.0
@@ -94,6 +107,8 @@ class Rank:
             return
         whole = world.prefill[layer]["kv"]
         positions = np.arange(whole.shape[1])
+        if isinstance(attention, CompressedAttention):
+            self._prefill_compressed(attention, world.prefill[layer], layer, micro_batch, requests)
         if attention.window is None:
             positions = positions[self.schedule.owner(positions) == self.index]
         else:
@@ -102,13 +117,27 @@ class Rank:
         if "index" in world.prefill[layer]:
             self.index_keys[layer, micro_batch] = world.prefill[layer]["index"][requests]
 
+    def _prefill_compressed(
+        self, attention: CompressedAttention, prefill: Tensors, layer: int, micro_batch: int, requests: Ints
+    ) -> None:
+        """Entries of the rank's blocks, the indexer's keys of all, and the last tokens that its compressors keep."""
+        for what, inputs in ((name.removesuffix(" inputs"), prefill[name][requests]) for name in prefill if "inputs" in name):
+            tokens = inputs.shape[1]
+            numbers = np.arange(attention.entries(tokens))
+            if what == "entries":
+                numbers = numbers[self.schedule.owner(numbers) == self.index]
+            made = self.entries if what == "entries" else self.index_keys
+            made[layer, micro_batch] = pooled_before(attention, inputs, numbers)
+            self.kept[layer, micro_batch, what] = kept_at(attention, inputs, np.array([tokens]))[:, 0]
+
     @property
     def schedule(self) -> AppendSchedule:
         return AppendSchedule(self.scaled.layout.kvp, self.case.workload.kv_block_tokens)
 
     @property
     def cache_bytes(self) -> float:
-        grown = sum(cache.size for caches in (self.caches, self.index_keys) for cache in caches.values())
+        grown = sum(cache.size for caches in (self.caches, self.index_keys, self.entries) for cache in caches.values())
+        kept = sum(kept.size for kept in self.kept.values()) * COMPRESSOR_BYTES
         kinds = [(attention, layers) for _, attention, layers in self.scaled.model.attention_kinds]
         states = [
             state.held_bytes(attention)
@@ -116,7 +145,7 @@ class Rank:
             for attention, layers in kinds
             if layer in layers and isinstance(attention, RecurrentAttention)
         ]
-        return grown * self.case.machine.kv_bytes + sum(states)
+        return grown * self.case.machine.kv_bytes + kept + sum(states)
 
     def _slices(self, layer: int, whole: Tensors) -> Tensors:
         group = next(group for group in self.scaled.model.groups if layer in group.layers)
@@ -135,6 +164,11 @@ class Rank:
             own = {name: whole[name][:, where] for name, where in by_head.items() if name in whole}
             own |= {name: whole[name] for name in ("gate_down", "decay_down") if name in whole}
             return own | {"out": whole["out"][outputs]}
+        if isinstance(attention, CompressedAttention):
+            shared = ("query_down", "kv_down", "compress", "index_query", "index_compress")
+            own = {name: whole[name] for name in shared if name in whole}
+            own |= {"query_up": whole["query_up"][:, queries], "out_down": whole["out_down"][outputs]}
+            return own | {"out": whole["out"][slice(*self._output_groups(attention))]}
         if isinstance(attention, LatentAttention):
             lifted = queries if self.scaled.layout.exchange == "value" else outputs
             own = {"kv_down": whole["kv_down"], "query_up": whole["query_up"][:, queries], "key_up": whole["key_up"][queries]}
@@ -207,6 +241,30 @@ class Rank:
         low = self.multiply("attention.qkv", kind, x, down, "attention")
         return self.multiply("attention.qkv", kind, low, up, "attention")
 
+    def output(self, attention: Attention, kind: str, layer: int, heads: Floats) -> Floats:
+        """What the heads that the rank has after the exchange add to the layer's output.  -> (requests, H), a partial sum"""
+        out = self.weights[layer]["out"]
+        if isinstance(attention, CompressedAttention):
+            heads = self._grouped_output(attention, kind, layer, heads)
+        rows = heads.reshape(len(heads), out.shape[0] * out.shape[1])
+        return self.multiply("attention.out", kind, rows, out.reshape(rows.shape[1], out.shape[2]), "attention")
+
+    def _output_groups(self, attention: CompressedAttention) -> tuple[int, int]:
+        """Of the output's groups those that the rank has heads of, a half-open range."""
+        each, (start, end) = attention.query_heads // attention.output_groups, self.heads(attention).output_heads
+        return start // each, (end - 1) // each + 1
+
+    def _grouped_output(self, attention: CompressedAttention, kind: str, layer: int, heads: Floats) -> Floats:
+        """Each group's heads projected together, those that are here.  -> (requests, groups, output_rank), partial sums"""
+        each, start = attention.query_heads // attention.output_groups, self.heads(attention).output_heads[0]
+        first, last = self._output_groups(attention)
+        matrices = self.weights[layer]["out_down"]
+        low = np.zeros((len(heads), last - first, attention.output_rank))
+        for head, matrix in enumerate(matrices):
+            low[:, (start + head) // each - first] += heads[:, head] @ matrix
+        self._count("attention.out", kind, matrices, heads.size + low.size, 2.0 * len(heads) * matrices.size, "attention", True)
+        return low
+
     def swiglu(self, phase: str, kind: str, x: Floats, name: str) -> Floats:
         """This rank's columns of a SwiGLU: a partial sum of the layer's output."""
         into, out = self.weights[self.ledger.layer][f"{name}_in"], self.weights[self.ledger.layer][f"{name}_out"]
@@ -247,6 +305,8 @@ COMPONENT = {
     **dict.fromkeys(
         ("index_query", "index_key", "gate", "gate_down", "gate_up", "decay_down", "decay_up", "scalars"), "attention"
     ),
+    "out_down": "attention",
+    **dict.fromkeys(("compress", "index_compress"), "compressor"),
     **dict.fromkeys(("latent_in", "latent_out"), "shared"),
     **dict.fromkeys(("dense_in", "dense_out"), "dense"),
     **dict.fromkeys(("shared_in", "shared_out"), "shared"),

@@ -9,7 +9,16 @@ import numpy as np
 from helixplan.evidence.emulation.mathematics import activated, chosen, normed, rotated, routed, sigmoid
 from helixplan.evidence.emulation.recurrent import State, advanced
 from helixplan.evidence.emulation.weights import Tensors, World, prefilled_state
-from helixplan.inputs.model import FFN, Attention, GroupedQueryAttention, LatentAttention, Model, MoE, RecurrentAttention
+from helixplan.inputs.model import (
+    FFN,
+    Attention,
+    CompressedAttention,
+    GroupedQueryAttention,
+    LatentAttention,
+    Model,
+    MoE,
+    RecurrentAttention,
+)
 from helixplan.numeric import Floats
 
 
@@ -22,12 +31,16 @@ class Reference:
     caches: dict[int, Floats] = field(init=False)
     index_keys: dict[int, Floats] = field(init=False)
     states: dict[int, State] = field(init=False)
+    inputs: dict[tuple[int, str], Floats] = field(init=False)
+    """Of every token so far what compressors take of it."""
     seen: dict[tuple[int, str], Floats] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         prefill = list(enumerate(self.world.prefill))
         self.caches = {layer: tensors["kv"] for layer, tensors in prefill if "kv" in tensors}
         self.index_keys = {layer: tensors["index"] for layer, tensors in prefill if "index" in tensors}
+        named = [(layer, name, tensors[name]) for layer, tensors in prefill for name in tensors if name.endswith(" inputs")]
+        self.inputs = {(layer, name): tensor for layer, name, tensor in named}
         self.states = {layer: prefilled_state(tensors) for layer, tensors in prefill if "states" in tensors}
 
     def step(self, step: int) -> Floats:
@@ -39,7 +52,7 @@ class Reference:
             if attention is not None:
                 heads = self._heads(layer, attention, tensors, normed(x))
                 self.seen[layer, "attention heads"] = heads
-                x = x + np.einsum("bhv,hvo->bo", heads, tensors["out"])
+                x = x + _output(attention, tensors, heads)
                 self.seen[layer, "attention output"] = x
             if ffn is not None:
                 x = x + swiglu_layer(ffn, tensors, normed(x))
@@ -51,6 +64,8 @@ class Reference:
             return self._recurrent(layer, attention, tensors, h)
         if isinstance(attention, LatentAttention):
             heads = self._latent(layer, attention, tensors, h)
+        elif isinstance(attention, CompressedAttention):
+            heads = self._compressed(layer, attention, tensors, h)
         else:
             heads = self._grouped(layer, attention, tensors, h)
         return heads * sigmoid(np.einsum("bi,ihv->bhv", h, tensors["gate"])) if attention.output_gate else heads
@@ -107,9 +122,56 @@ class Reference:
             scores = np.where(unread[:, None], -np.inf, scores)
         return softmaxed(scores / np.sqrt(nope + attention.rope_dim), values)
 
+    def _compressed(self, layer: int, attention: CompressedAttention, tensors: Tensors, h: Floats) -> Floats:
+        """Every entry made anew from all tokens, and one softmax over those that are read and the window."""
+        position, width = self.caches[layer].shape[1], attention.head_dim
+        low = h @ tensors["query_down"]
+        query = rotated(np.einsum("bi,ihd->bhd", low, tensors["query_up"]), position)
+        tokens = self._append(layer, rotated(h @ tensors["kv_down"], position)[:, None])[:, -attention.window :, 0]
+        scores = np.einsum("bhd,btd->bht", query, tokens)
+        if not attention.split_by_kvp:
+            return softmaxed(scores / np.sqrt(width), tokens[:, :, None])
+        entries = self._entries(layer, attention, "entries inputs", np.einsum("bi,icsd->bcsd", h, tensors["compress"]))
+        over_entries = np.einsum("bhd,btd->bht", query, entries)
+        if attention.indexer is not None:
+            index, columns = attention.indexer, 2 * attention.spans * attention.indexer.head_dim
+            new = h @ tensors["index_compress"]
+            inputs = new[:, :columns].reshape(len(h), 2, attention.spans, index.head_dim)
+            keys = self._entries(layer, attention, "index inputs", inputs)
+            asked = rotated(np.einsum("bi,ihd->bhd", low, tensors["index_query"]), position)
+            read = chosen(asked, new[:, columns:], keys, index.top_k)
+            unread = np.ones((len(h), keys.shape[1]), dtype=bool)
+            np.put_along_axis(unread, read, values=False, axis=1)
+            over_entries = np.where(unread[:, None], -np.inf, over_entries)
+        both = np.concatenate([over_entries, scores], axis=-1) / np.sqrt(width)
+        return softmaxed(both, np.concatenate([entries, tokens], axis=1)[:, :, None])
+
+    def _entries(self, layer: int, attention: CompressedAttention, name: str, new: Floats) -> Floats:
+        """Run by run of ``ratio`` tokens; where runs overlap, each with the one before."""
+        inputs = self.inputs[layer, name] = np.concatenate([self.inputs[layer, name], new[:, None]], axis=1)
+        count, ratio = inputs.shape[1] // attention.ratio, attention.ratio
+        runs = inputs[:, : count * ratio].reshape(len(inputs), count, ratio, *inputs.shape[2:])
+        made = []
+        for number in range(count):
+            values, gates = runs[:, number, :, 0, -1], runs[:, number, :, 1, -1]
+            if attention.spans == 2 and number:
+                values = np.concatenate([runs[:, number - 1, :, 0, 0], values], axis=1)
+                gates = np.concatenate([runs[:, number - 1, :, 1, 0], gates], axis=1)
+            shares = np.exp(gates) / np.exp(gates).sum(axis=1, keepdims=True)
+            made.append(rotated(normed(np.sum(shares * values, axis=1)), number * ratio))
+        return np.stack(made, axis=1) if made else np.zeros((len(inputs), 0, inputs.shape[-1]))
+
+
+def _output(attention: Attention, tensors: Tensors, heads: Floats) -> Floats:
+    """The heads' values as hidden states; where heads are grouped, by way of a narrow vector a group."""
+    if not isinstance(attention, CompressedAttention):
+        return np.asarray(np.einsum("bhv,hvo->bo", heads, tensors["out"]))
+    of_group = np.arange(attention.query_heads) // (attention.query_heads // attention.output_groups)
+    return np.asarray(np.einsum("bhv,hvr,hro->bo", heads, tensors["out_down"], tensors["out"][of_group], optimize=True))
+
 
 def softmaxed(scores: Floats, values: Floats) -> Floats:
-    """Attention over all tokens at once: ``scores`` (b, h, t), ``values`` (b, t, h, v)."""
+    """Attention over all tokens at once: ``scores`` (b, h, t), ``values`` (b, t, h or 1, v)."""
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     return np.asarray(np.einsum("bht,bthv->bhv", weights / weights.sum(axis=-1, keepdims=True), values))
 

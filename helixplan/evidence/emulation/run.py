@@ -10,6 +10,7 @@ import numpy as np
 from helixplan.cost.case import ALL_TO_ALL
 from helixplan.evidence.emulation import mathematics
 from helixplan.evidence.emulation.attention import AttentionHalf, Merge
+from helixplan.evidence.emulation.compressed import CompressedHalf
 from helixplan.evidence.emulation.experts import FfnHalf, Route, Tokens, together
 from helixplan.evidence.emulation.ledger import Ledger
 from helixplan.evidence.emulation.mathematics import normed
@@ -18,7 +19,7 @@ from helixplan.evidence.emulation.reference import Reference
 from helixplan.evidence.emulation.scaling import Scaled
 from helixplan.evidence.emulation.weights import make_world
 from helixplan.evidence.emulation.wires import Mail, bytes_of, reduced
-from helixplan.inputs.model import RecurrentAttention
+from helixplan.inputs.model import Attention, CompressedAttention, RecurrentAttention
 from helixplan.inputs.workload import ACTIVATION_BYTES
 from helixplan.layout import dealt
 from helixplan.numeric import Floats, Ints
@@ -129,11 +130,13 @@ class Emulation:
         kind = next(((name, attention) for name, attention, layers in model.attention_kinds if layer in layers), None)
         if kind is None or not len(tokens.ids):
             return {rank.number: tokens for rank in ranks}
-        attention, told = kind[1], kind[0] if len(model.attention_kinds) > 1 else ""
+        attention: Attention = kind[1]
+        told = kind[0] if len(model.attention_kinds) > 1 else ""
         if isinstance(attention, RecurrentAttention):
             heads = {rank.number: rank.advance(attention, told, layer, micro_batch, normed(tokens.x)) for rank in ranks}
         else:
-            half = AttentionHalf(
+            shape: type[AttentionHalf] = CompressedHalf if isinstance(attention, CompressedAttention) else AttentionHalf
+            half = shape(
                 ranks,
                 {rank.number: self.group("attention_exchange", rank.number) for rank in ranks},
                 attention,
@@ -152,11 +155,7 @@ class Emulation:
             outputs = slice(*rank.heads(attention).output_heads)
             known = self.reference.seen[layer, "attention heads"][tokens.ids][:, outputs]
             self._check("attention heads", rank, layer, heads[rank.number], known)
-            out = rank.weights[layer]["out"]
-            rows = heads[rank.number].reshape(len(tokens.ids), out.shape[0] * out.shape[1])
-            partials[rank.number] = rank.multiply(
-                "attention.out", told, rows, out.reshape(rows.shape[1], model.hidden), "attention"
-            )
+            partials[rank.number] = rank.output(attention, told, layer, heads[rank.number])
         way = self.plan.collectives.get("attention.reduce", "one-shot")
         total = reduced(self.ledger, "attention.reduce", told, partials, partials, way)
         after = {}

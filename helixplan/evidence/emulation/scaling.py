@@ -11,6 +11,7 @@ from helixplan.cost.case import Case
 from helixplan.inputs.model import (
     FFN,
     Attention,
+    CompressedAttention,
     GroupedQueryAttention,
     LatentAttention,
     LayerGroup,
@@ -83,13 +84,19 @@ def scale_down(plan: Plan, case: Case, context: int | None = None, batch: int | 
     hidden = layout.gpus_per_stage * -(-16 // layout.gpus_per_stage)
     groups = []
     dims = sorted({a.head_dim for _, a, _ in model.attention_kinds if isinstance(a, GroupedQueryAttention)})
-    asked, block, tokens = case.workload, *_short_context(case, layout)
+    ratios = sorted({a.ratio for _, a, _ in model.attention_kinds if isinstance(a, CompressedAttention) and a.ratio > 1})
+    # Enough tokens for the entries to be as many as other models' tokens are.
+    asked, block, tokens = case.workload, *_short_context(case, layout, len(ratios) + 1)
     windows = sorted({a.window for _, a, _ in model.attention_kinds if a.window is not None})
     tokens = context or tokens
     for group in model.groups:
         own = tuple(index for index, layer in enumerate(kept) if layer in group.layers)
         if own:
-            attention = group.attention and _small_attention(group.attention, dims, windows, asked.context_tokens, tokens)
+            attention = group.attention
+            if isinstance(attention, CompressedAttention):
+                attention = _small_compressed(attention, ratios, windows, asked.context_tokens, tokens)
+            elif attention is not None:
+                attention = _small_attention(attention, dims, windows, asked.context_tokens, tokens)
             groups.append(LayerGroup(group.name, attention, _small_ffn(model, group.ffn, ffn_cuts, shared_cuts), own))
     small = replace(model, hidden=hidden, vocabulary=vocabulary.size, groups=tuple(groups), max_context=None)
     batch, chunks = (batch, layout.overlap_chunks or 1) if batch else _few_requests(plan, layout)
@@ -146,7 +153,37 @@ def _small_ffn(model: Model, ffn: FFN | None, cuts: dict[str, Cuts], shared_cuts
     return replace(ffn, width=cuts[name].size, shared_width=shared, latent=7 if ffn.latent else None)
 
 
-def _small_attention(kind: Attention, dims: list[int], windows: list[int], context: int, tokens: int) -> Attention:
+def _small_window(window: int, windows: list[int], context: int, tokens: int) -> int:
+    """A window the context fills stays one that it fills."""
+    return max(1, tokens // 2 - len(windows)) + windows.index(window) if window < context else 2 * tokens + window
+
+
+def _small_compressed(
+    kind: CompressedAttention, ratios: list[int], windows: list[int], context: int, tokens: int
+) -> CompressedAttention:
+    """The same heads and groups, fewer tokens an entry, a choice among the entries still one where it was."""
+    small = replace(
+        kind,
+        query_rank=10,
+        head_dim=8,
+        output_rank=7,
+        window=_small_window(kind.window, windows, context, tokens),
+        ratio=2 + ratios.index(kind.ratio) if kind.split_by_kvp else 1,
+    )
+    if kind.indexer is None:
+        return small
+    entries = small.entries(tokens)
+    top_k = max(1, entries // 3) if kind.indexer.top_k < kind.entries(context) else 2 * entries + 1
+    return replace(small, indexer=replace(kind.indexer, heads=3, head_dim=12, top_k=top_k))
+
+
+def _small_attention(
+    kind: GroupedQueryAttention | LatentAttention | RecurrentAttention,
+    dims: list[int],
+    windows: list[int],
+    context: int,
+    tokens: int,
+) -> Attention:
     """The same heads at sizes that all differ, so that no mistake of one for another goes unseen."""
     if isinstance(kind, RecurrentAttention):
         return replace(kind, key_dim=6, value_dim=5, decay_rank=kind.decay_rank and 3, gate_rank=kind.gate_rank and 7)
@@ -159,19 +196,18 @@ def _small_attention(kind: Attention, dims: list[int], windows: list[int], conte
         return replace(kind, **sizes, indexer=sparse)  # type: ignore[arg-type]
     window = kind.window
     if window is not None:
-        # A window the context fills stays one that it fills.
-        window = max(1, tokens // 2 - len(windows)) + windows.index(window) if window < context else 2 * tokens + window
+        window = _small_window(window, windows, context, tokens)
     return replace(kind, head_dim=4 + 2 * dims.index(kind.head_dim), window=window)
 
 
-def _short_context(case: Case, layout: Layout) -> tuple[int, int]:
-    """(block, tokens): two rounds of blocks over the KVP ranks and half of one, so that shards are uneven.
+def _short_context(case: Case, layout: Layout, times: int) -> tuple[int, int]:
+    """(block, tokens): two rounds of blocks over the KVP ranks and half of one, so that shards are uneven, ``times`` over.
 
     The first step fills a block, so that the next one's token goes to the next rank.
     """
     block = min(case.workload.kv_block_tokens, 4)
     tokens = 2 * layout.kvp * block + max(1, layout.kvp // 2) * block
-    return block, min(max(tokens, 9), case.workload.context_tokens)
+    return block, min(max(tokens, 9) * times, case.workload.context_tokens)
 
 
 def _few_requests(plan: Plan, layout: Layout) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from helixplan.evidence.emulation.recurrent import State
-from helixplan.inputs.model import FFN, Attention, LatentAttention, Model, MoE, RecurrentAttention
+from helixplan.inputs.model import FFN, Attention, CompressedAttention, LatentAttention, Model, MoE, RecurrentAttention
 from helixplan.numeric import Floats, Ints
 
 Tensors = dict[str, Floats]
@@ -25,7 +25,8 @@ class World:
     """The model's tensors by layer, what the requests' caches hold before the first step, and the tokens they are given.
 
     ``prefill`` by layer: keys and values (requests, tokens, KV heads, d), or latents (requests, tokens, 1, r_kv + d_rope) with
-    the indexer's keys (requests, tokens, d); of a recurrent layer its states and the convolution's inputs.
+    the indexer's keys (requests, tokens, d); of a recurrent layer its states and the convolution's inputs; of compressed tokens
+    each token's own entry, and the inputs of its compressors.
     """
 
     layers: list[Tensors]
@@ -67,6 +68,8 @@ def _attention(
         return {}, {}
     if isinstance(attention, RecurrentAttention):
         return _recurrent(matrix, attention, hidden, requests)
+    if isinstance(attention, CompressedAttention):
+        return _compressed(matrix, attention, hidden, requests, prefilled, sharpness)
     heads = attention.query_heads
     if isinstance(attention, LatentAttention):
         rank = attention.query_rank or hidden
@@ -97,6 +100,30 @@ def _attention(
         cached = {"kv": matrix(requests, prefilled, kv, 2 * width, fan=1)}
     if attention.output_gate:
         own["gate"] = matrix(hidden, heads, width, fan=hidden)
+    return own, cached
+
+
+def _compressed(
+    matrix: Matrix, attention: CompressedAttention, hidden: int, requests: int, prefilled: int, sharpness: float
+) -> tuple[Tensors, Tensors]:
+    rank, heads, width, spans = attention.query_rank, attention.query_heads, attention.head_dim, attention.spans
+    groups, low = attention.output_groups, attention.output_rank
+    own = {
+        "query_down": matrix(hidden, rank, fan=hidden),
+        "query_up": matrix(rank, heads, width, fan=rank, scale=sharpness),
+        "kv_down": matrix(hidden, width, fan=hidden),
+        "out_down": matrix(heads, width, low, fan=heads // groups * width),
+        "out": matrix(groups, low, hidden, fan=groups * low),
+    }
+    cached = {"kv": matrix(requests, prefilled, 1, width, fan=1)}
+    if attention.split_by_kvp:
+        own["compress"] = matrix(hidden, 2, spans, width, fan=hidden)
+        cached["entries inputs"] = matrix(requests, prefilled, 2, spans, width, fan=1)
+    if attention.indexer is not None:
+        index = attention.indexer
+        own["index_query"] = matrix(rank, index.heads, index.head_dim, fan=rank)
+        own["index_compress"] = matrix(hidden, attention.projected(index.head_dim) + index.heads, fan=hidden)
+        cached["index inputs"] = matrix(requests, prefilled, 2, spans, index.head_dim, fan=1)
     return own, cached
 
 
