@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import helixplan as hp
 from helixplan.cost.case import pose
@@ -19,7 +17,6 @@ from helixplan.evidence.verify import verify
 from helixplan.inputs.hardware import Hardware
 from helixplan.inputs.model import CompressedAttention, Indexer
 from helixplan.inputs.workload import Workload
-from helixplan.numeric import straddled
 from tests.conftest import Main, compressed_config, deepseek_config
 from tests.reference import Step
 
@@ -140,13 +137,6 @@ def test_short_kernels_of_hyper_connections_and_compressors_are_charged() -> Non
     kernel = hp.load_hardware(GB200).file.kernels.overheads.small_kernel_us * 1e-6
     assert small(hc_mult=None) == pytest.approx(kernel * (5 * 4 + 2 * (2 + 1 + 2)))
     assert small() == pytest.approx(small(hc_mult=None) + kernel * 3 * 8)
-
-
-@given(st.integers(1, 12), st.integers(1, 12))
-def test_the_most_blocks_that_a_run_touches_are_those_counted(length: int, block: int) -> None:
-    counted = max(len({(run * length + i) // block for i in range(length)}) for run in range(block))
-    assert straddled(length, block) == counted
-    assert straddled(np.array([length, length]), block).tolist() == [counted, counted]
 
 
 # config.json
@@ -275,11 +265,19 @@ def test_emulated_ranks_give_what_one_rank_gives_and_count_what_is_charged(layou
     }
 
 
-def test_gpus_whose_heads_are_of_two_output_groups_add_up_too() -> None:
-    model = hp.load_model(compressed_config(num_attention_heads=12, o_groups=6))
-    layout = hp.Layout(4, 1, 4, 1)
+@pytest.mark.parametrize("layout", [hp.Layout(6, 1, 6, 1), hp.Layout(2, 3, 1, 6), hp.Layout(3, 1, 3, 1)], ids=str)
+def test_gpus_with_half_the_heads_of_an_output_group_or_with_whole_ones_add_up(layout: hp.Layout) -> None:
+    model = hp.load_model(compressed_config(num_attention_heads=12, o_groups=3, vocab_size=996, num_hidden_layers=3))
     found = verify(hp.estimate(model, GB200, layout, context_tokens=3000, batch=3), case(model, 3000))
     assert found.holds, found.failures
+
+
+def test_output_groups_are_not_split_unevenly() -> None:
+    model = hp.load_model(compressed_config(num_attention_heads=12, o_groups=6))
+    with pytest.raises(hp.InputError, match="kvp 4 x tpa 1 must divide the 6 groups of output heads of model or be"):
+        hp.estimate(model, GB200, hp.Layout(4, 1, 4, 1), context_tokens=3000, batch=3)
+    found = hp.plan(model, GB200, context_tokens=3000, gpus=4, objective="interactivity")
+    assert found.layout.kvp * found.layout.tpa in (1, 2)
 
 
 def case(model: hp.Model, context: int) -> Any:
