@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ from helixplan.inputs.hardware import Hardware
 from helixplan.inputs.model import CompressedAttention, Indexer
 from helixplan.inputs.workload import Workload
 from tests.conftest import Main, compressed_config, deepseek_config
-from tests.reference import Step
+from tests.reference import Step, sound_layouts
 
 GB200 = "gb200-nvl72"
 FLASH, PRO = "deepseek-v4-flash", "deepseek-v4-pro"
@@ -263,6 +264,27 @@ def test_emulated_ranks_give_what_one_rank_gives_and_count_what_is_charged(layou
         "attention.out",
         "memory",
     }
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_small_model_holds_on_any_layout(seed: int) -> None:
+    rnd = random.Random(seed)
+    layers, heads = rnd.randint(1, 4), rnd.choice([4, 6, 8, 12])
+    model = hp.load_model(
+        compressed_config(
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            o_groups=rnd.choice([groups for groups in (1, 2, 3, 4, 6) if heads % groups == 0]),
+            compress_ratios=[rnd.choice([0, 4, 128]) for _ in range(layers)],
+            index_topk=rnd.choice([8, 64, 2048]),
+            sliding_window=rnd.choice([3, 32, 500]),
+        )
+    )
+    layout, block = rnd.choice(sound_layouts(model, 8)), rnd.choice([1, 3, 32])
+    context, batch = rnd.choice([1, 2, 7, 33, 129, 1000, 20_001]), rnd.randint(1, 12)
+    plan = hp.estimate(model, GB200, layout, context_tokens=context, batch=batch, kv_block_tokens=block)
+    found = verify(plan, pose(model, hp.load_hardware(GB200), Workload(context, kv_block_tokens=block)))
+    assert found.holds, found.failures
 
 
 @pytest.mark.parametrize("layout", [hp.Layout(6, 1, 6, 1), hp.Layout(2, 3, 1, 6), hp.Layout(3, 1, 3, 1)], ids=str)
