@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -404,6 +405,14 @@ def test_models_are_told_in_words(main: Main) -> None:
     assert "10.49 MB" in out
     code, out, _ = main("models", "show", PRO, "--format", "json")
     assert '"ratio": 128' in out
+
+
+def test_maps_say_that_entries_are_dealt_out(main: Main, tmp_path: Path) -> None:
+    plan = str(tmp_path / "plan.json")
+    assert main("plan", FLASH, GB200, "--context", "1M", "--gpus", "8", "--pin", "kvp=8", "--output", plan)[0] == 0
+    assert "every 8th block of 32 entries" in main("draw", plan)[1]
+    assert main("report", plan, "--output", str(tmp_path / "page.html"))[0] == 0
+    assert "every 8th block of 32 entries from block 3 on" in (tmp_path / "page.html").read_text()
 
 
 def test_kvp_pays_where_one_user_waits_and_not_where_many_share() -> None:
