@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from helixplan.errors import InputError
-from helixplan.inputs.model import Model
+from helixplan.inputs.model import CompressedAttention, Model
 from helixplan.inputs.workload import EXCHANGES, MAX_BATCH, MAX_GPUS, choice, whole
 from helixplan.numeric import Bools, Ints
 
@@ -130,15 +130,25 @@ def whole_heads(model: Model, kvp: Any, tpa: Any) -> Bools:
     """Where no head would have to be split: structure, not a rule. Broadcasts over kvp and tpa.
 
     Query heads divide by the attention group, KV heads by TPA (or TPA by the KV heads, which duplicates them); layers with a
-    sliding window or a state spread their heads over the whole group, so there the group takes TPA's place.
+    sliding window or a state spread their heads over the whole group, so there the group takes TPA's place. Output groups of
+    heads, too, divide by the attention group or it by them: every GPU has whole ones, or an even part of one.
     """
     group = np.asarray(kvp) * np.asarray(tpa)
-    fine: Bools = np.ones(np.shape(group), dtype=bool)
+    fine = np.asarray(_whole_groups(model, group))
     for _, attention, _ in model.attention_kinds:
         spread = tpa if attention.split_by_kvp else group
         fine &= (attention.query_heads % group == 0) & (
             (attention.kv_heads % spread == 0) | (np.asarray(spread) % attention.kv_heads == 0)
         )
+    return fine
+
+
+def _whole_groups(model: Model, group: Any) -> Bools:
+    """Where every GPU of an attention group so large has as many output groups as the next."""
+    sizes = {a.output_groups for _, a, _ in model.attention_kinds if isinstance(a, CompressedAttention)}
+    fine: Bools = np.ones(np.shape(group), dtype=bool)
+    for groups in sizes:
+        fine &= (groups % group == 0) | (group % groups == 0)
     return fine
 
 
@@ -152,6 +162,13 @@ def dealt(things: int, hands: int) -> tuple[tuple[int, int], ...]:
 
 def check_structure(model: Model, layout: Layout) -> None:
     """Raises InputError where a layout splits a head, empties a stage or leaves the FFN's GPUs uneven."""
+    if not _whole_groups(model, layout.attention_group).all():
+        sizes = sorted({a.output_groups for _, a, _ in model.attention_kinds if isinstance(a, CompressedAttention)})
+        raise InputError(
+            f"kvp {layout.kvp} x tpa {layout.tpa} must divide the {sizes[0]} groups of output heads of {model.name} "
+            "or be a multiple of them",
+            field="layout",
+        )
     if not whole_heads(model, layout.kvp, layout.tpa):
         kinds = {(a.query_heads, a.kv_heads) for _, a, _ in model.attention_kinds}
         heads = " and ".join(f"{query} query heads over {kv} KV heads" for query, kv in sorted(kinds))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -39,12 +38,6 @@ def ceil_div(a: Amount, b: Amount) -> Amount:
     if isinstance(a, int) and isinstance(b, int):
         return -(-a // b)
     return np.ceil(np.asarray(a) / np.asarray(b))
-
-
-def straddled(length: Amount, block: int) -> Amount:
-    """Of runs of ``length`` laid end to end, the most blocks of ``block`` that any of them has a part of."""
-    whole = length if isinstance(length, int) else np.asarray(length).astype(np.int64)
-    return ceil_div(length + block - (math.gcd(whole, block) if isinstance(whole, int) else np.gcd(whole, block)), block)
 
 
 def distinct(values: Ints | Floats) -> tuple[Floats, Ints]:

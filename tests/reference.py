@@ -519,7 +519,8 @@ def sound_layouts(model: Model, most_gpus: int) -> list[Layout]:
     ]
     for kvp, tpa, dp, pp in sizes:
         n = kvp * tpa * dp
-        fine = all(
+        groups = [a.output_groups for _, a, _ in model.attention_kinds if isinstance(a, CompressedAttention)]
+        fine = all(size % (kvp * tpa) == 0 or (kvp * tpa) % size == 0 for size in groups) and all(
             a.query_heads % (kvp * tpa) == 0 and (a.kv_heads % (s := kvp * tpa if whole(a) else tpa) == 0 or s % a.kv_heads == 0)
             for _, a, _ in model.attention_kinds
         )

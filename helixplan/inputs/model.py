@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from helixplan.inputs.workload import ACTIVATION_BYTES, BYTES_PER_ELEMENT
-from helixplan.numeric import Amount, ceil_div, straddled
+from helixplan.numeric import Amount, ceil_div
 
 Part = TypeVar("Part")
 COMPRESSOR_BYTES = 4
@@ -232,7 +232,7 @@ class CompressedAttention:
 
     def gemms(self, hidden: int, query_heads: Amount, kv_heads: Amount, output_heads: Amount, up_heads: Amount) -> list[Gemm]:
         """The projections of a GPU: a token's own entry, the compressors' values and gates, queries, and the output in two."""
-        groups = straddled(output_heads, self.query_heads // self.output_groups)
+        groups = ceil_div(output_heads, self.query_heads // self.output_groups)
         made = Gemm("attention.qkv", hidden, self.projected(self.head_dim), component="compressor")
         return [
             *self._index_gemms(hidden),

@@ -41,15 +41,18 @@ A_ROW = 16
 """Narrow groups share a row of up to so many GPUs."""
 
 
+def block_told(plan: Plan) -> str:
+    """What KVP ranks are dealt: "block of 32 tokens", or of entries where the layers that grow keep a window beside them."""
+    dealt = "entries" if "window" in plan.copies else "tokens"
+    return f"block of {plan.layout.kv_block_tokens} {dealt}"
+
+
 def phases(plan: Plan, stage: int = 0) -> list[Phase]:
     """Both phases of one stage."""
     ranks, layout = [rank for rank in plan.ranks if rank.stage == stage], plan.layout
-    block = layout.kv_block_tokens
-    across = (
-        f"KVP 0-{layout.kvp - 1}, every {format_ordinal(layout.kvp)} block of {block} tokens"
-        if layout.kvp > 1
-        else "whole sequences"
-    )
+    across = "whole sequences"
+    if layout.kvp > 1:
+        across = f"KVP 0-{layout.kvp - 1}, every {format_ordinal(layout.kvp)} {block_told(plan)}"
     slices = f"TPF 0-{layout.tpf - 1}, a slice of the columns each" if layout.tpf > 1 else "whole columns"
     return [
         Phase("attention", f"across: {across}", _attention_rows(plan, ranks)),

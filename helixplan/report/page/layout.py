@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from helixplan.plans import Plan, PlanRank
-from helixplan.report.layout_map import Phase, phases, span, stages_alike
+from helixplan.report.layout_map import Phase, block_told, phases, span, stages_alike
 from helixplan.report.page.elements import Markup, element, heading, joined, paragraph
 from helixplan.units import format_bytes, format_ordinal
 
@@ -45,7 +45,7 @@ def _in_attention(plan: Plan, rank: PlanRank) -> str:
     layout = plan.layout
     parts = [f"GPU {rank.rank}: query heads {span(rank.query_heads)}, KV heads {span(rank.kv_heads)}"]
     if layout.kvp > 1:
-        parts.append(f"every {format_ordinal(layout.kvp)} block of {layout.kv_block_tokens} tokens from block {rank.kvp} on")
+        parts.append(f"every {format_ordinal(layout.kvp)} {block_told(plan)} from block {rank.kvp} on")
     parts += [f"TPA {rank.tpa}"] if layout.tpa > 1 else []
     parts += [f"requests of DP group {rank.dp}"] if layout.dp > 1 else []
     return f"{', '.join(parts)}; {format_bytes(rank.memory_bytes)} held"
