@@ -99,8 +99,11 @@ class Layouts:
         return np.asarray(self.kvp * self.tpa * self.dp * self.pp)
 
     def __getitem__(self, rows: Any) -> Layouts:
-        """The layouts of a slice, a mask or an array of indices."""
-        return Layouts(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+        """The layouts of a slice, a mask or an array of indices. What was checked once is not checked again: searches do this."""
+        picked = object.__new__(Layouts)
+        for name in COLUMNS:
+            object.__setattr__(picked, name, getattr(self, name)[rows])
+        return picked
 
     @classmethod
     def of(cls, *layouts: Layout) -> Layouts:
@@ -115,6 +118,9 @@ class Layouts:
         numbers = {name: int(getattr(self, name)[index]) for name in ("kvp", "tpa", "tpf", "ep", "dp", "pp")}
         chunks = int(np.asarray(self.overlap_chunks)[index])
         return Layout(**numbers, exchange=EXCHANGES[int(np.asarray(self.exchange)[index])], overlap_chunks=chunks or None)
+
+
+COLUMNS = tuple(f.name for f in fields(Layouts))
 
 
 def may_dispatch(layouts: Layout | Layouts) -> Any:

@@ -6,7 +6,7 @@ for every kind of stage (a model has one to three worth looking at), and a layou
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -34,7 +34,12 @@ class Memory:
         return self.weights_bytes + self.kv_cache_bytes + self.buffers_bytes + self.workspace_bytes
 
     def __add__(self, other: Memory) -> Memory:
-        return Memory(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+        return Memory(
+            self.weights_bytes + other.weights_bytes,
+            self.kv_cache_bytes + other.kv_cache_bytes,
+            self.buffers_bytes + other.buffers_bytes,
+            self.workspace_bytes + other.workspace_bytes,
+        )
 
 
 @dataclass(frozen=True)
