@@ -542,3 +542,45 @@ def test_a_difference_too_small_to_show_is_not_shown_as_nothing(told: hp.Explana
     assert words.step_line(step.model_copy(update={"objective_change": -1e-4}), told)[1].startswith("under 0.05 % worse")
     assert words.runner_up_row(told.runners_up[0].model_copy(update={"objective_change": -1e-4}))[5] == "under 0.05 %"
     assert words.investment_row(told.investments[0].model_copy(update={"objective_change": 1e-6}), told)[3] == "as good"
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "field"),
+    [
+        ("workload/ttl_limit_s", -1.0, "workload.ttl_limit_s"),
+        ("workload/pins", {"zz": 1}, "workload.pins"),
+        ("workload/pins", {"kvp": 0}, "workload.pins.kvp"),
+        ("hardware/floor_scale", 2.0, "hardware.floor_scale"),
+    ],
+)
+def test_a_mistake_in_a_plan_is_named_by_its_place_in_the_file(
+    r1_plan: hp.Plan, tmp_path: Path, main: Main, place: str, value: Any, field: str
+) -> None:
+    file = tmp_path / "plan.json"
+    file.write_text(changed(r1_plan.to_json(), place, value))
+    code, out, err = main("explain", str(file))
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {file}: {field}: got ")
+
+
+def test_a_plan_of_another_version_is_explained_and_said_to_be(
+    told: hp.Explanation, r1_plan: hp.Plan, tmp_path: Path, main: Main
+) -> None:
+    file = tmp_path / "plan.json"
+    old = changed(r1_plan.to_json(), "cost_model_version", "0.9")
+    file.write_text(old)
+    code, out, err = main("explain", str(file), "--format", "json")
+    assert (code, out) == (0, told.to_json())
+    assert err.startswith(f"warning: {file} was made by helixplan ")
+    assert "cost model '0.9'" in err
+    file.write_text(changed(old, "layout/batch", 71))
+    code, out, err = main("explain", str(file))
+    assert (code, out) == (2, "")
+    assert "cost model '0.9'" in err
+
+
+def test_a_pin_is_not_said_to_stop_a_step_that_a_rule_stops_too() -> None:
+    plan = hp.plan("qwen3-235b-a22b", "h200-hgx", context_tokens=128_000, ttl_s=0.025, pins={"kvp": 2})
+    step = next(step for step in hp.explain(plan).steps if (step.variable, step.direction) == ("tpa", "up"))
+    assert (plan.layout.tpa, step.value) == (4, 8)
+    assert [one.rule for one in step.stopped_by] == ["pin kvp=2", "tpa-within-kv-heads"]

@@ -14,7 +14,7 @@ from helixplan.explanation import Direction, Step, Variable
 from helixplan.inputs.workload import MAX_BATCH, PINS, Request
 from helixplan.plans import PlanConflict
 from helixplan.search.infeasible import find_conflict
-from helixplan.search.optimum import feasible_values, find_best
+from helixplan.search.optimum import feasible, feasible_values, find_best
 from helixplan.search.rules import BATCH, families_named, rules_asked_for
 from helixplan.search.space import FFN_PINS, attention_halves, build_space, ffn_halves, replica_sizes
 from helixplan.units import format_counted
@@ -142,13 +142,19 @@ def _answered(plan: Answer, name: Variable, direction: Direction, value: int | s
 
 
 def _stopping(plan: Answer, case: Case, asked: Request) -> list[PlanConflict]:
-    """The one rule without which the step is possible, else a smallest conflict; what the step itself asks for left out."""
+    """The one rule without which the step is possible, else a smallest conflict; what the step itself asks for left out.
+
+    Where the pins of such a conflict are not all that stops it, what does without them comes after.
+    """
     if not build_space(case, asked).keys:
         for rule in rules_asked_for(case, asked):
             if build_space(replace(case, lifted=case.lifted | {rule.name}), asked).keys:
                 return [PlanConflict(rule=rule.name, detail=rule.reason)]
     conflict = find_conflict(case, asked, replica_sizes(case, asked))
-    return [PlanConflict(**vars(one)) for one in conflict if not _is_the_step(one.rule, plan.request, asked)]
+    named = [PlanConflict(**vars(one)) for one in conflict if not _is_the_step(one.rule, plan.request, asked)]
+    rules = {one.rule for one in named}
+    free = replace(asked, pins={name: value for name, value in asked.pins.items() if f"pin {name}={value}" not in rules})
+    return named if free.pins == asked.pins or feasible(case, free) else named + _stopping(plan, case, free)
 
 
 def _is_the_step(rule: str, request: Request, asked: Request) -> bool:
