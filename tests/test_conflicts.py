@@ -45,7 +45,8 @@ def wider(hardware: hp.Hardware, request: dict[str, Any]) -> set[int]:
     stage = math.lcm(pins["kvp"] * pins["tpa"] * pins["dp"], pins["tpf"] * pins["ep"])
     implied = {stage * pins["pp"] * count for count in range(1, WIDER + 1)} if joined else set()
     most = (WIDER if joined else 1) * wires.domain_gpus
-    whole = {16 * wires.domain_gpus, 32 * wires.domain_gpus} if joined else set()
+    unit = math.lcm(stage * pins["pp"], wires.domain_gpus)
+    whole = {count * wires.domain_gpus // unit * unit for count in (16, 32)} - {0} if joined else set()
     return {*range(1, most + 1)} | asked_sizes(hardware, request) | implied | whole
 
 
@@ -350,6 +351,17 @@ def test_a_pair_takes_the_widest_dtype_that_works() -> None:
     request = {"context_tokens": 594_000, "kv_dtype": "fp8", "pins": {"kvp": 3}}
     _, options = conflict_of(hp.load_model("llama-4-maverick"), hp.load_hardware("a100-hgx"), **request)
     assert [change for change in options if "--weights" in change] == ["without --pin kvp=3 and --weights fp8"]
+
+
+def test_more_than_eight_domains_are_filled_as_far_as_pins_let_them() -> None:
+    at = hp.load_model("mixtral-8x22b"), hp.load_hardware("h100-hgx")
+    how = {"context_tokens": 4_217_000, "kv_dtype": "fp8", "weight_dtype": "bf16"}
+    request: dict[str, Any] = {"batch": 23, "pins": {"tpf": 3}, "objective": "throughput"}
+    _, options = conflict_of(*at, **request, **how)
+    found = next(option for change, option in options.items() if change.startswith("--max-gpus "))
+    assert found.layout.gpus % 3 == 0
+    asked, _ = relaxed(request, how, found.changes)
+    assert not works(*at, asked | {"max_gpus": asked["max_gpus"] - 1}, how)
 
 
 def test_what_is_asked_and_what_there_is_are_told_apart() -> None:
