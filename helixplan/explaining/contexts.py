@@ -134,6 +134,8 @@ class Contexts:
                     np.take_along_axis(looked, np.minimum(place, looked.shape[1] - 1), axis=1) for place in (most - 1, most)
                 )
                 looked = low + (high - low) * np.arange(fine) // fine
+                if np.all(high - low <= fine):
+                    break
             batch = looked * stride
         value, seconds = self._value(case, rivals, batch)
         each, at = np.arange(len(rivals)), np.argmin(value, axis=1)
