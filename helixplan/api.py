@@ -25,7 +25,7 @@ from helixplan.inputs.workload import MAX_BATCH, Request, Workload, choice, whol
 from helixplan.layout import VALUE, Layout, Layouts, check_structure, whole_heads
 from helixplan.numeric import Ints
 from helixplan.plans import Plan, Relaxation
-from helixplan.replay import case_of, hardware_of, model_of, read_plan, request_of
+from helixplan.replay import case_of, hardware_of, made_otherwise, model_of, read_plan, request_of
 from helixplan.search.comparison import BASELINES
 from helixplan.search.comparison import compare as find_comparison
 from helixplan.search.frontier import Found, find_frontier, joint
@@ -250,8 +250,10 @@ def explain_plan(plan: Plan, case: Case, file: str = "plan") -> Explanation:
     found = None if best is None else evaluate(case, best.layout, best.batch)
     same = found is not None and (found.layout, found.batch) == (plan.layout.layout, plan.layout.batch)
     if best is None or found is None or not same or not np.isclose(found.cost.ttl_s, plan.cost.ttl_s, rtol=1e-9, atol=0):
+        made = made_otherwise(plan)
+        by = "" if made is None else f" (it was {made})"
         raise InputError(
-            "this helixplan answers the plan's question otherwise; plan anew (helixplan verify says what differs)",
+            f"this helixplan answers the plan's question otherwise{by}; plan anew (helixplan verify says what differs)",
             file=file,
             field="cost.ttl_s" if same else "layout",
         )

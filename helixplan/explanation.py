@@ -148,7 +148,7 @@ class ContextRange(Document):
     searched: int
     """Contexts within the range at which the whole search was run."""
     step: Number
-    """In between, the rivals known were looked at at contexts in at most this ratio."""
+    """In between, every layout that could win was looked at at contexts in at most this ratio."""
 
 
 class Crossover(Document):

@@ -19,6 +19,7 @@ from helixplan.inputs.spelled import as_flag, as_options
 from helixplan.inputs.validation import read_text
 from helixplan.inputs.workload import MAX_BATCH, PINS, Request, Workload, whole
 from helixplan.plans import Plan
+from helixplan.version import COST_MODEL_VERSION, __version__
 
 
 def read_plan(path: Path) -> Plan:
@@ -40,8 +41,23 @@ def read_plan(path: Path) -> Plan:
         workload_of(plan)
         request_of(plan)
     except InputError as error:
-        raise InputError(error.message, file=file, field=f"workload.{error.field}") from None
+        raise InputError(error.message, file=file, field=_written(error.field)) from None
     return plan
+
+
+def _written(field: str | None) -> str:
+    """Where a plan's file has what a workload or request calls otherwise."""
+    if field in ("kernels", "floor_scale"):
+        return f"hardware.{field}"
+    return "workload." + {"ttl_s": "ttl_limit_s", "pin": "pins"}.get(field or "", field or "").replace("pin ", "pins.")
+
+
+def made_otherwise(plan: Plan) -> str | None:
+    """That another helixplan or cost model made the plan, in words; None where this one did."""
+    made, this = (plan.helixplan_version, plan.cost_model_version), (__version__, COST_MODEL_VERSION)
+    if made == this:
+        return None
+    return f"made by helixplan {shown(made[0])} with cost model {shown(made[1])}, not by this one, {this[0]} with {this[1]}"
 
 
 def inputs_of(plan: Plan, file: str, model: str | None = None, hardware: str | None = None) -> tuple[Model, Hardware]:

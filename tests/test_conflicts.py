@@ -45,7 +45,8 @@ def wider(hardware: hp.Hardware, request: dict[str, Any]) -> set[int]:
     stage = math.lcm(pins["kvp"] * pins["tpa"] * pins["dp"], pins["tpf"] * pins["ep"])
     implied = {stage * pins["pp"] * count for count in range(1, WIDER + 1)} if joined else set()
     most = (WIDER if joined else 1) * wires.domain_gpus
-    whole = {16 * wires.domain_gpus, 32 * wires.domain_gpus} if joined else set()
+    unit = math.lcm(stage * pins["pp"], wires.domain_gpus)
+    whole = {count * wires.domain_gpus // unit * unit for count in (16, 32)} - {0} if joined else set()
     return {*range(1, most + 1)} | asked_sizes(hardware, request) | implied | whole
 
 
@@ -296,6 +297,71 @@ def test_more_gpus_than_eight_domains_are_looked_at_too(llama: hp.Model) -> None
     members, options = conflict_of(llama, hp.load_hardware("h200-hgx"), **request)
     assert members == ["max-gpus", "memory-fits", "batch"]
     assert "--max-gpus 140" in options
+
+
+@pytest.mark.parametrize(
+    ("model", "hardware", "request_", "how", "pair"),
+    [
+        (
+            "deepseek-v3",
+            "b200-hgx",
+            {"gpus": 4, "pins": {"kvp": 3}},
+            {"context_tokens": 118_000},
+            "without --pin kvp=3 and --gpus 5",
+        ),
+        (
+            "minimax-m2.5",
+            "gb200-nvl72",
+            {"ttl_s": 0.00489, "batch": 205, "pins": {"dp": 8, "tpf": 4}},
+            {"context_tokens": 2_092_000, "kernels": "ideal"},
+            "--max-gpus 320 and --batch 40",
+        ),
+        (
+            "qwen3.5-397b-a17b",
+            "b300-hgx",
+            {"batch": 212, "max_gpus": 2, "pins": {"dp": 4, "pp": 2, "tpa": 4}},
+            {"context_tokens": 544_000, "memory_utilization": 0.5},
+            "without --pin tpa=4 and --max-gpus 32",
+        ),
+        (
+            "llama-3.1-70b",
+            "rtx-pro-6000",
+            {"ttl_s": 0.0103, "gpus": 24},
+            {"context_tokens": 175_000},
+            "--gpus 8 and --ttl 20.97ms",
+        ),
+    ],
+)
+def test_a_pair_asks_for_the_number_of_gpus_that_is_nearest(
+    model: str, hardware: str, request_: dict[str, Any], how: dict[str, Any], pair: str
+) -> None:
+    at = hp.load_model(model), hp.load_hardware(hardware)
+    _, options = conflict_of(*at, **request_, **how)
+    assert pair in options
+    asked, posed_as = relaxed(request_, how, options[pair].changes)
+    assert works(*at, asked, posed_as)
+    if "gpus" in asked:
+        low, high = sorted((request_["gpus"], asked["gpus"]))
+        assert not any(works(*at, asked | {"gpus": gpus}, posed_as) for gpus in range(low, high + 1) if gpus != asked["gpus"])
+    else:
+        assert not works(*at, asked | {"max_gpus": asked["max_gpus"] - 1}, posed_as)
+
+
+def test_a_pair_takes_the_widest_dtype_that_works() -> None:
+    request = {"context_tokens": 594_000, "kv_dtype": "fp8", "pins": {"kvp": 3}}
+    _, options = conflict_of(hp.load_model("llama-4-maverick"), hp.load_hardware("a100-hgx"), **request)
+    assert [change for change in options if "--weights" in change] == ["without --pin kvp=3 and --weights fp8"]
+
+
+def test_more_than_eight_domains_are_filled_as_far_as_pins_let_them() -> None:
+    at = hp.load_model("mixtral-8x22b"), hp.load_hardware("h100-hgx")
+    how = {"context_tokens": 4_217_000, "kv_dtype": "fp8", "weight_dtype": "bf16"}
+    request: dict[str, Any] = {"batch": 23, "pins": {"tpf": 3}, "objective": "throughput"}
+    _, options = conflict_of(*at, **request, **how)
+    found = next(option for change, option in options.items() if change.startswith("--max-gpus "))
+    assert found.layout.gpus % 3 == 0
+    asked, _ = relaxed(request, how, found.changes)
+    assert not works(*at, asked | {"max_gpus": asked["max_gpus"] - 1}, how)
 
 
 def test_what_is_asked_and_what_there_is_are_told_apart() -> None:

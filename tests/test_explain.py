@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,15 @@ from hypothesis import assume, given, settings
 from rich.console import Console
 
 import helixplan as hp
+from helixplan.engines import posed
+from helixplan.explaining.contexts import Contexts, sizes_of
+from helixplan.explaining.figures import Answer
 from helixplan.explanation import Figures, Step
+from helixplan.inputs.workload import Request, Workload
 from helixplan.plans import PlanLayout, PlanPhase
 from helixplan.report import explanation as words
 from helixplan.report.terminal import bars
+from helixplan.search.optimum import find_best
 from helixplan.units import format_bytes, format_seconds
 from tests.conftest import GPU_PROFILE, Main, Run, changed
 from tests.strategies import contexts, models, systems
@@ -442,3 +448,139 @@ def test_explaining_the_bundled_plan_takes_some_times_as_long_as_making_it(cli: 
 
     plan = min(seconds("plan", "deepseek-r1", "gb200-nvl72", "--context", "1M", "--ttl", "20ms") for _ in range(2))
     assert min(seconds("explain", "plan.json") for _ in range(2)) < max(3.0, 6 * plan)
+
+
+@lru_cache(maxsize=1)
+def rack_of_llamas() -> tuple[hp.Plan, hp.Explanation]:
+    plan = hp.plan("llama-3.1-405b", "gb200-nvl72", context_tokens=1_000_000, ttl_s=0.03)
+    return plan, hp.explain(plan)
+
+
+def test_a_layout_that_no_search_named_cannot_win_inside_the_range() -> None:
+    """From 741k to 769k another layout is the best here, third or worse wherever else there is reason to search."""
+    plan, told = rack_of_llamas()
+
+    def best(tokens: int) -> tuple[int, ...] | None:
+        return sizes(hp.plan("llama-3.1-405b", "gb200-nvl72", context_tokens=tokens, ttl_s=0.03).layout)
+
+    assert best(720_000) == sizes(plan.layout) != best(750_000)
+    low, high = told.contexts.low.tokens, told.contexts.high.tokens
+    assert low > 750_000
+    ratio = math.log(high / low)
+    assert {best(round(low * math.exp(ratio * place / 12))) for place in range(13)} == {sizes(plan.layout)}
+
+
+@settings(max_examples=8)
+@given(model=models(), hardware=systems(), context=contexts().filter(lambda c: c >= 4000), request=requests())
+def test_every_layout_that_wins_in_a_stretch_is_a_contender(
+    model: hp.Model, hardware: hp.Hardware, context: int, request: dict[str, Any]
+) -> None:
+    case, asked = posed(model, hardware, Workload(context)), Request(**request)
+    far = round(context * 1.3)
+    here, there = find_best(case, asked), find_best(case.at_context(far), asked)
+    if here is None or there is None or sizes_of(here.layout) != sizes_of(there.layout):
+        assume(False)
+        return
+    plan = Answer(case, asked, here.layout, here.batch)
+    contenders = Contexts(plan, here, []).contenders(context, far)
+    for tokens in (round(context * 1.3 ** (step / 9)) for step in range(10)):
+        winner = sizes_of(hp.plan(model, hardware, context_tokens=tokens, **request).layout)
+        assert winner in {sizes_of(here.layout), *contenders}
+
+
+def test_where_rules_stop_a_size_on_other_gpus_only_they_are_named() -> None:
+    plan, told = rack_of_llamas()
+    assert (plan.layout.gpus, plan.layout.tpa) == (24, 8)
+    step = next(step for step in told.steps if (step.variable, step.direction) == ("tpa", "up"))
+    assert (step.value, [one.rule for one in step.stopped_by]) == (16, ["tpa-within-kv-heads"])
+
+
+def test_what_only_mla_has_is_said_of_mla_only(told: hp.Explanation) -> None:
+    llama = rack_of_llamas()[1]
+    assert [words.step_line(step, llama)[0] for step in llama.steps if step.variable == "exchange"] == [
+        "exchange up",
+        "exchange down",
+    ]
+    assert words.step_line(next(step for step in told.steps if step.variable == "exchange"), told)[0] == "exchange value up"
+
+
+def test_rules_and_budgets_are_lifted_on_any_number_of_gpus() -> None:
+    at, asked = ("llama-3.1-405b", "gb200-nvl72"), {"context_tokens": 1_000_000, "ttl_s": 0.06}
+    plan = hp.plan(*at, **asked, family="pp", max_gpus=64)
+    held = {one.rule: one for one in hp.explain(plan).rules}
+    # What Helix allows, the pp baseline does too without the rule that keeps it from KVP and DP.
+    helix = hp.plan(*at, **asked, max_gpus=64).cost.tokens_per_s_per_gpu
+    assert held["tp-and-pp-only"].binds
+    assert (1 + held["tp-and-pp-only"].gain) * plan.cost.tokens_per_s_per_gpu >= helix * (1 - 1e-9)
+    assert held["max-gpus"].without == again(hp.plan(*at, **asked, family="pp", max_gpus=128))
+
+
+def test_a_change_of_kvp_at_an_edge_is_told_once() -> None:
+    plan = hp.plan("llama-3.1-405b", "gb200-nvl72", context_tokens=500_000, ttl_s=0.02, engine="vllm")
+    found = hp.explain(plan).crossovers
+    assert found
+    for one, other in pairwise(found):
+        changes = [(each.below.kvp, each.above.kvp) for each in (one, other)]
+        assert one.above_tokens <= other.below_tokens or changes[0] != changes[1]
+
+
+def test_a_family_that_never_overlaps_says_so() -> None:
+    plan = hp.plan("deepseek-r1", "gb200-nvl72", context_tokens=1_000_000, family="medha", batch=2)
+    told = hp.explain(plan)
+    step = next(step for step in told.steps if (step.variable, step.direction) == ("overlap", "up"))
+    assert [one.detail for one in step.stopped_by] == ["the medha family never overlaps"]
+
+
+@pytest.mark.parametrize(("goal", "said_so"), [("users", "has the most users"), ("gpus", "has the fewest GPUs")])
+def test_what_was_asked_for_is_said_in_words(told: hp.Explanation, goal: str, said_so: str) -> None:
+    asked = told.model_copy(update={"workload": told.workload.model_copy(update={"objective": goal})})
+    assert words.headline(asked).endswith(f"why this layout {said_so}")
+
+
+def test_a_difference_too_small_to_show_is_not_shown_as_nothing(told: hp.Explanation) -> None:
+    step = next(step for step in told.steps if step.found is not None)
+    assert words.step_line(step.model_copy(update={"objective_change": -1e-4}), told)[1].startswith("under 0.05 % worse")
+    assert words.runner_up_row(told.runners_up[0].model_copy(update={"objective_change": -1e-4}))[5] == "under 0.05 %"
+    assert words.investment_row(told.investments[0].model_copy(update={"objective_change": 1e-6}), told)[3] == "as good"
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "field"),
+    [
+        ("workload/ttl_limit_s", -1.0, "workload.ttl_limit_s"),
+        ("workload/pins", {"zz": 1}, "workload.pins"),
+        ("workload/pins", {"kvp": 0}, "workload.pins.kvp"),
+        ("hardware/floor_scale", 2.0, "hardware.floor_scale"),
+    ],
+)
+def test_a_mistake_in_a_plan_is_named_by_its_place_in_the_file(
+    r1_plan: hp.Plan, tmp_path: Path, main: Main, place: str, value: Any, field: str
+) -> None:
+    file = tmp_path / "plan.json"
+    file.write_text(changed(r1_plan.to_json(), place, value))
+    code, out, err = main("explain", str(file))
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {file}: {field}: got ")
+
+
+def test_a_plan_of_another_version_is_explained_and_said_to_be(
+    told: hp.Explanation, r1_plan: hp.Plan, tmp_path: Path, main: Main
+) -> None:
+    file = tmp_path / "plan.json"
+    old = changed(r1_plan.to_json(), "cost_model_version", "0.9")
+    file.write_text(old)
+    code, out, err = main("explain", str(file), "--format", "json")
+    assert (code, out) == (0, told.to_json())
+    assert err.startswith(f"warning: {file} was made by helixplan ")
+    assert "cost model '0.9'" in err
+    file.write_text(changed(old, "layout/batch", 71))
+    code, out, err = main("explain", str(file))
+    assert (code, out) == (2, "")
+    assert "cost model '0.9'" in err
+
+
+def test_a_pin_is_not_said_to_stop_a_step_that_a_rule_stops_too() -> None:
+    plan = hp.plan("qwen3-235b-a22b", "h200-hgx", context_tokens=128_000, ttl_s=0.025, pins={"kvp": 2})
+    step = next(step for step in hp.explain(plan).steps if (step.variable, step.direction) == ("tpa", "up"))
+    assert (plan.layout.tpa, step.value) == (4, 8)
+    assert [one.rule for one in step.stopped_by] == ["pin kvp=2", "tpa-within-kv-heads"]

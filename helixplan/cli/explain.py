@@ -19,12 +19,14 @@ def explain(
 ) -> None:
     """Say why a plan won, and what would move it. Where time goes, what binds, what each step would give, how far it holds."""
     from helixplan.api import explain_plan
-    from helixplan.replay import case_of, inputs_of, read_plan
+    from helixplan.replay import case_of, inputs_of, made_otherwise, read_plan
 
     found = read_plan(plan)
     case = case_of(found, *inputs_of(found, str(plan), model, hardware), file=str(plan))
     with shown_while("explaining"):
         told = explain_plan(found, case, file=str(plan))
+    made = made_otherwise(found)
+    show.warnings([] if made is None else [f"{plan} was {made}, which finds the same layout and TTL and explains those"])
     if output_format is options.Format.JSON:
         show.result(told.to_json())
     else:

@@ -31,8 +31,7 @@ ROOM = 1000.0
 def limits(plan: Answer) -> list[Held]:
     """Every request and rule: how near the plan is to it, and the best layout without it.
 
-    Without the budget means on twice the plan's GPUs, or on twice the most; without memory's limit, on a thousand times the
-    memory; without a rule, on the plan's number of GPUs.
+    Without the budget means on up to twice the most GPUs; without memory's limit, on a thousand times the memory.
     """
     goal = replace(plan.request, objective=plan.request.goal)
     return [*_requests(plan, goal), *_rules(plan, goal)]
@@ -47,9 +46,10 @@ def _requests(plan: Answer, request: Request) -> Iterator[Held]:
     roomy = varied(plan.case, "capacity", ROOM)
     yield _held(plan, MEMORY, memory, roomy, request, build_space(roomy, request))
     most = max(replica_sizes(plan.case, request))
-    twice = [gpus for gpus in {2 * plan.layout.gpus, 2 * most} if gpus <= MAX_GPUS]
-    doubled = build_space(plan.case, request, twice) if twice else None
-    yield _held(plan, budget_rule(request), (plan.layout.gpus, most, "GPUs"), plan.case, request, doubled)
+    # Fewer GPUs than the most were searched already, unless just so many were asked for.
+    others = [*range(1 if request.gpus is not None else most + 1, min(2 * most, MAX_GPUS) + 1)]
+    wider = build_space(plan.case, request, others) if others else None
+    yield _held(plan, budget_rule(request), (plan.layout.gpus, most, "GPUs"), plan.case, request, wider)
     if request.batch is not None:
         free = replace(request, batch=None)
         yield _held(plan, BATCH, (plan.batch, request.batch, "requests"), plan.case, free, build_space(plan.case, free))
@@ -67,11 +67,10 @@ def _rules(plan: Answer, request: Request) -> Iterator[Held]:
         EP_WITHIN_EXPERTS.name: (layout.ep, max(model.experts, 1), "ep"),
         SAME_GPUS_BOTH_PHASES.name: (layout.ffn_group, layout.gpus_per_stage, "GPUs"),
     }
-    here = [plan.layout.gpus]
-    kept = build_space(plan.case, request, here)
+    kept = build_space(plan.case, request)
     for name in (rule.name for rule in rules_asked_for(plan.case, request)):
         case = replace(plan.case, lifted=plan.case.lifted | {name})
-        free = build_space(case, request, here)
+        free = build_space(case, request)
         wider = len(free.attention.rows) + len(free.ffn.rows) > len(kept.attention.rows) + len(kept.ffn.rows)
         yield _held(plan, name, spoken.get(name), case, request, free if wider else None)
 

@@ -14,7 +14,7 @@ from helixplan.explanation import Direction, Step, Variable
 from helixplan.inputs.workload import MAX_BATCH, PINS, Request
 from helixplan.plans import PlanConflict
 from helixplan.search.infeasible import find_conflict
-from helixplan.search.optimum import feasible_values, find_best
+from helixplan.search.optimum import feasible, feasible_values, find_best
 from helixplan.search.rules import BATCH, families_named, rules_asked_for
 from helixplan.search.space import FFN_PINS, attention_halves, build_space, ffn_halves, replica_sizes
 from helixplan.units import format_counted
@@ -31,9 +31,9 @@ def steps(plan: Answer) -> list[Step]:
     """Every variable's step up and down.
 
     A size goes to the next value that any layout of the plan's GPUs has, be it allowed or not; where there is none, to
-    the next that the request allows on another number of GPUs. The batch goes by one request in each group and stage. The
-    exchange and the overlap change with all six sizes held. The best layout is then searched for on the plan's number
-    of GPUs, and where none keeps the request there, on any that the request allows.
+    the next that the request allows on another number of GPUs, or else that any layout there has. The batch goes by one
+    request in each group and stage. The exchange and the overlap change with all six sizes held. The best layout is then
+    searched for on the plan's number of GPUs, and where none keeps the request there, on any that the request allows.
     """
     return [*_all(plan)]
 
@@ -48,24 +48,26 @@ def _all(plan: Answer) -> Iterator[Step]:
 
 def _size(plan: Answer, name: Variable, direction: Direction) -> Step:
     now = getattr(plan.layout, name)
-    value = _nearest(_structural(plan, name), now, direction)
+    value = _nearest(_structural(plan, name, [plan.layout.gpus]), now, direction)
     if value is None and (direction == "up" or now > 1):
         rest = {pin: kept for pin, kept in plan.request.pins.items() if pin != name}
         value = _nearest(feasible_values(plan.case, replace(plan.request, pins=rest), name), now, direction)
+    sizes = replica_sizes(plan.case, plan.request)
+    if value is None and direction == "up":
+        value = _nearest(_structural(plan, name, sizes), now, direction)
     if value is None:
-        sizes = replica_sizes(plan.case, plan.request)
         gpus = f"up to {max(sizes)} GPUs" if len(sizes) > 1 else format_counted(sizes[0], "GPU")
-        said = f"{now} is the {'most' if direction == 'up' else 'least'} that any allowed layout of {gpus} has"
+        said = f"{now} is the {'most' if direction == 'up' else 'least'} that any layout of {gpus} has"
         return _stopped(name, direction, None, [PlanConflict(rule=STRUCTURE, detail=said)])
     asked = replace(plan.request, pins=plan.request.pins | {name: value})
     return _answered(plan, name, direction, value, plan.case, asked)
 
 
-def _structural(plan: Answer, name: Variable) -> list[int]:
-    """The values that layouts of the plan's GPUs have, rules apart."""
+def _structural(plan: Answer, name: Variable, sizes: list[int]) -> list[int]:
+    """The values that layouts of so many GPUs have, rules apart."""
     found: set[int] = set()
     for family in families_named(plan.request.family):
-        rows = attention_halves(plan.case, [plan.layout.gpus], family)
+        rows = attention_halves(plan.case, sizes, family)
         if name in FFN_PINS:
             rows = ffn_halves(rows, family, only_own_group=True)
         found |= {*np.unique(getattr(rows, name)).tolist()}
@@ -97,7 +99,10 @@ def _choice(plan: Answer, name: Variable, direction: Direction) -> Step:
     asked = replace(plan.request, pins={size: getattr(plan.layout, size) for size in PINS})
     step = _answered(plan, name, direction, value, case, asked)
     if step.found is not None and getattr(step.found.layout, name) != value:
-        why = "a group's one request cannot be cut into chunks, or the family never overlaps"
+        overlaps = any(family.overlaps for family in families_named(plan.request.family))
+        why = (
+            "a group's one request cannot be cut into chunks" if overlaps else f"the {plan.request.family} family never overlaps"
+        )
         return _stopped(name, direction, None, [PlanConflict(rule=STRUCTURE, detail=why)])
     return step
 
@@ -137,13 +142,19 @@ def _answered(plan: Answer, name: Variable, direction: Direction, value: int | s
 
 
 def _stopping(plan: Answer, case: Case, asked: Request) -> list[PlanConflict]:
-    """The one rule without which the step is possible, else a smallest conflict; what the step itself asks for left out."""
+    """The one rule without which the step is possible, else a smallest conflict; what the step itself asks for left out.
+
+    Where the pins of such a conflict are not all that stops it, what does without them comes after.
+    """
     if not build_space(case, asked).keys:
         for rule in rules_asked_for(case, asked):
             if build_space(replace(case, lifted=case.lifted | {rule.name}), asked).keys:
                 return [PlanConflict(rule=rule.name, detail=rule.reason)]
     conflict = find_conflict(case, asked, replica_sizes(case, asked))
-    return [PlanConflict(**vars(one)) for one in conflict if not _is_the_step(one.rule, plan.request, asked)]
+    named = [PlanConflict(**vars(one)) for one in conflict if not _is_the_step(one.rule, plan.request, asked)]
+    rules = {one.rule for one in named}
+    free = replace(asked, pins={name: value for name, value in asked.pins.items() if f"pin {name}={value}" not in rules})
+    return named if free.pins == asked.pins or feasible(case, free) else named + _stopping(plan, case, free)
 
 
 def _is_the_step(rule: str, request: Request, asked: Request) -> bool:

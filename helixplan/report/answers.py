@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from helixplan.regress.results import Result
 from helixplan.regress.suites import Case
 from helixplan.report.regression import shown
-from helixplan.report.wording import layout_words
+from helixplan.report.wording import GOALS, layout_words
 from helixplan.units import format_context, format_counted, format_seconds
 
 COLUMNS = ("case", "answer", "layout, or what clashes", "TTL", "tok/s/user", "tok/s/GPU", "memory/GPU")
@@ -62,7 +62,7 @@ def facts(case: Case, result: Result) -> Iterator[tuple[str, str]]:
     """All there is to say of one case."""
     request = case.request
     yield "model and system", f"{result.model.name} on {result.hardware.name}"
-    asked = [f"{format_context(case.workload.context_tokens)} tokens of context", f"best {request.goal}"]
+    asked = [f"{format_context(case.workload.context_tokens)} tokens of context", GOALS[request.goal]]
     asked += [] if request.ttl_s is None else [f"TTL at most {format_seconds(request.ttl_s)}"]
     asked += [] if case.expect is None else [f"expected to be {case.expect}"]
     yield "asked", ", ".join(asked)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from helixplan.explanation import Edge, Elasticity, ExplainedPhase, Explanation, Figures, Held, Investment, Loss, RunnerUp, Step
 from helixplan.inputs.workload import PINS
 from helixplan.plans import PlanLayout
-from helixplan.report.wording import layout_words, percent
+from helixplan.report.wording import GOALS, layout_words, percent
 from helixplan.units import format_bytes, format_context, format_counted, format_seconds
 
 BAR = 18
@@ -18,8 +18,8 @@ RESOURCES = {
     "context": "context",
     "batch": "batch",
     "hbm_bandwidth": "HBM bandwidth",
-    "link_bandwidth": "fast link's bandwidth",
-    "scale_out_bandwidth": "scale-out link's bandwidth",
+    "link_bandwidth": "fast link bandwidth",
+    "scale_out_bandwidth": "scale-out bandwidth",
     "compute": "FLOP rates",
     "floors": "floors and latencies",
     "capacity": "memory capacity",
@@ -32,7 +32,7 @@ def headline(told: Explanation) -> str:
     asked = f"{told.model.name} on {told.hardware.name}, {format_context(work.context_tokens)} tokens of context"
     if work.ttl_limit_s is not None:
         asked += f", TTL at most {format_seconds(work.ttl_limit_s)}"
-    return f"{asked}: why this layout has the best {work.objective}"
+    return f"{asked}: why this layout has the {GOALS[work.objective or 'throughput']}"
 
 
 def facts(told: Explanation) -> list[tuple[str, str]]:
@@ -83,7 +83,7 @@ def rule_line(held: Held, told: Explanation) -> tuple[str, str]:
         said = _used(held.used, held.limit, held.unit) + "; "
     if held.without is None:
         return held.rule, f"{said}does not bind"
-    return held.rule, f"{said}binds: without it {percent(held.gain)} better {_figures(held.without, told)}"
+    return held.rule, f"{said}binds: without it {_some(held.gain)} better {_figures(held.without, told)}"
 
 
 def _used(used: float, limit: float, unit: str | None) -> str:
@@ -95,8 +95,8 @@ def _used(used: float, limit: float, unit: str | None) -> str:
 
 def step_line(step: Step, told: Explanation) -> tuple[str, str]:
     """What one step of a variable would give, or what stops it."""
-    now = getattr(told.plan.layout, step.variable)
-    name = f"{step.variable} {now} {'up' if step.direction == 'up' else 'down'}"
+    now = f"{getattr(told.plan.layout, step.variable)} " if step.variable != "exchange" or _exchanges_either(told) else ""
+    name = f"{step.variable} {now}{step.direction}"
     if step.value is not None:
         name += f" to {step.value}"
     if step.found is None or step.objective_change is None:
@@ -104,10 +104,20 @@ def step_line(step: Step, told: Explanation) -> tuple[str, str]:
     return name, f"{_change(step.objective_change)} {_figures(step.found, told)}{_loss(step.loses_in, told)}"
 
 
+def _exchanges_either(told: Explanation) -> bool:
+    """Whether the layout exchanges latents or values: only MLA's KVP ranks do."""
+    return told.plan.layout.kvp > 1 and any(phase.name == "attention.value_up" for phase in told.phases)
+
+
 def _change(change: float) -> str:
     if change == 0:
         return "as good"
-    return f"{percent(abs(change))} {'better' if change > 0 else 'worse'}"
+    return f"{_some(abs(change))} {'better' if change > 0 else 'worse'}"
+
+
+def _some(share: float) -> str:
+    """A share that is not nothing, however small."""
+    return percent(share) if round(share, 3) else "under 0.05 %"
 
 
 def _figures(found: Figures, told: Explanation) -> str:
@@ -144,7 +154,7 @@ def runner_up_row(one: RunnerUp) -> tuple[str, ...]:
         f"{layout.batch:,}",
         format_seconds(one.found.ttl_s),
         f"{one.found.tokens_per_s_per_gpu:.4g}",
-        percent(max(-one.objective_change, 0.0)),
+        _some(-one.objective_change) if one.objective_change else "as good",
         phase_name(loss.phase, loss.group) if loss else "no phase",
     )
 
@@ -165,7 +175,7 @@ def investment_row(one: Investment, told: Explanation) -> tuple[str, ...]:
 
 
 def _better(one: Investment) -> str:
-    return f"{one.objective_change:.2%}".replace("%", " %") + " better" if one.objective_change else "as good"
+    return f"{one.objective_change:.2%}".replace("%", " %") + " better" if round(one.objective_change, 4) else "as good"
 
 
 def _invested(one: Investment) -> str:
@@ -177,12 +187,12 @@ def context_lines(told: Explanation) -> list[tuple[str, str]]:
     """How far the layout holds, and where KVP changes."""
     low, high = told.contexts.low, told.contexts.high
     span = f"from {low.tokens:,} to {high.tokens:,} tokens of context"
-    span += f": searched at {told.contexts.searched} of them, the rivals looked at every {percent(told.contexts.step - 1)}"
+    span += f": every layout that could win in between was looked at every {percent(told.contexts.step - 1)}"
     if low.tokens == high.tokens:
         span = f"at {low.tokens:,} tokens of context; close by, on either side, another is"
     lines = [("optimal", span)]
     if low.tokens != high.tokens:
-        lines.append(("", "(whole batches may let another win for a moment in between)"))
+        lines.append(("", "(whole batches may let another win for less than such a step)"))
     lines += [("below", _edge(low)), ("above", _edge(high))]
     lines += [
         ("crossover", f"KVP {one.below.kvp} at {one.below_tokens:,} tokens, KVP {one.above.kvp} at {one.above_tokens:,}")

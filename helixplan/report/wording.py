@@ -8,6 +8,8 @@ from helixplan.units import format_bytes, format_context, format_count, format_c
 ALTERNATIVE_COLUMNS = ("GPUs", "KVPxTPAxDP", "TPFxEP", "PP", "batch", "TTL", "tok/s/user", "tok/s/GPU", "GB/GPU")
 NOTICED = 0.0005
 """Shares of an objective below this show as 0.0 %."""
+GOALS = {"throughput": "best throughput", "interactivity": "best interactivity", "users": "most users", "gpus": "fewest GPUs"}
+"""What is asked for with each objective."""
 PHASE_COLUMNS = ("phase", "layers", "time", "share", "bound by")
 
 
@@ -22,7 +24,7 @@ def headline(plan: Plan) -> str:
     asked = f"{plan.model.name} on {plan.hardware.name}, {format_context(plan.workload.context_tokens)} tokens of context"
     if plan.workload.ttl_limit_s is not None:
         asked += f", TTL at most {format_seconds(plan.workload.ttl_limit_s)}"
-    return asked + (f": best {plan.workload.objective}" if plan.workload.objective else ": estimate")
+    return asked + (f": {GOALS[plan.workload.objective]}" if plan.workload.objective else ": estimate")
 
 
 def facts(plan: Plan) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from helixplan.cost.case import Case
 from helixplan.inputs.workload import Request
+from helixplan.layout import Layouts
 from helixplan.numeric import Amount, Bools, Ints
 from helixplan.search.gaps import NO_HALVES, TIE, Gaps, Halved, Pairs, Sweep
 from helixplan.search.space import Space
@@ -146,3 +147,21 @@ class Narrowing(Sweep):
         value = np.where(can, primary(self.request.goal, points.ttl_s, gpus, points.low), np.inf)
         next_best = np.argsort(value, kind="stable")[:FIELD]
         return np.flatnonzero(self._no_worse(points, self._kth(1)) | (np.isin(np.arange(len(gpus)), next_best) & can))
+
+
+class Contenders(Narrowing):
+    """The search for every layout that stands no worse than ``than``."""
+
+    def __init__(self, case: Case, space: Space, request: Request, than: Standing) -> None:
+        super().__init__(case, space, request, keep=1)
+        self.threshold = self.than = than
+        self.good: list[Pairs] = []
+
+    def remember(self, pairs: Pairs) -> None:
+        """Keep what is good enough; what a gap must beat stays as it is."""
+        self.good.append(pairs[~self.standing(pairs).surely_worse(self.than)])
+
+    def layouts(self) -> Layouts:
+        """Those found, some more than once: each with an exchange and a batch at which it is good enough."""
+        self.sweep()
+        return self.space.whole(*(np.concatenate([getattr(one, half) for one in self.good]) for half in ("attention", "ffn")))

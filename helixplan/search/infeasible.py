@@ -32,7 +32,8 @@ from helixplan.units import exact_seconds, format_bytes, format_context, format_
 
 WIDER, WIDEST, MOST_LOOKED_AT = 8, (16, 32), 256
 """On how many domains of the fast link a larger replica is looked for: every number of GPUs of the first so many, and these many
-whole ones where they have no more GPUs than that. (Where only those do, ``relief.more_gpus`` looks at what lies between.)"""
+whole ones, or as many as pins let be filled, where they have no more GPUs than that. (Where only those do, ``relief.more_gpus``
+looks at what lies between.)"""
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,11 @@ def wider_sizes(case: Case, request: Request) -> list[int]:
     domains = WIDER if wires.scale_out_bytes_per_s is not None else 1
     sizes = {*replica_sizes(case, request), *range(1, domains * wires.domain_gpus + 1)}
     if wires.scale_out_bytes_per_s is not None:
-        sizes |= {pinned_gpus(request) * count for count in range(1, WIDER + 1)}
-        sizes |= {size for size in (count * wires.domain_gpus for count in WIDEST) if size <= MOST_LOOKED_AT}
+        unit = pinned_gpus(request)
+        sizes |= {unit * count for count in range(1, WIDER + 1)}
+        whole = math.lcm(unit, wires.domain_gpus)
+        most = (size for size in (count * wires.domain_gpus for count in WIDEST) if size <= MOST_LOOKED_AT)
+        sizes |= {size // whole * whole for size in most if size >= whole}
     return sorted(size for size in sizes if size <= MAX_GPUS)
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from helixplan.cost.case import Case
 from helixplan.cost.memory import memory_limit
 from helixplan.inputs.workload import Request
-from helixplan.layout import Layout
+from helixplan.layout import Layout, Layouts
 from helixplan.numeric import Ints
-from helixplan.search.batch import Narrowed, Narrowing, break_order, primary
+from helixplan.search.batch import Contenders, Narrowed, Narrowing, Standing, break_order, primary
 from helixplan.search.gaps import TIE, Halved, Pairs
 from helixplan.search.solver import HalfRows, Solution, solve, undominated
 from helixplan.search.space import Space, build_space
@@ -83,6 +83,11 @@ def find_best(case: Case, request: Request, space: Space | None = None) -> Best 
     winner = break_ties(space, request, narrowed.pairs)
     found = _layout(space, narrowed.pairs, winner)
     return Best(found, int(narrowed.pairs.batch[winner]), _alternatives(space, narrowed, winner))
+
+
+def find_contenders(case: Case, request: Request, space: Space, than: Standing) -> Layouts:
+    """Every layout of a space that keeps the request and at some batch stands no worse than ``than``; some more than once."""
+    return Contenders(case, space, request, than).layouts()
 
 
 def _narrowed(case: Case, space: Space, request: Request) -> Narrowed | None:

@@ -15,7 +15,7 @@ from itertools import chain, islice
 
 from helixplan.cost.case import Case
 from helixplan.inputs.workload import MAX_GPUS, Request
-from helixplan.search.optimum import feasible
+from helixplan.search.optimum import feasible, feasible_sizes
 from helixplan.search.relief import (
     MOST_MEMORY,
     Change,
@@ -47,6 +47,7 @@ def find_pairs(case: Case, request: Request, members: list[str], singles: list[R
     half = _halfway(case, request, singles)
     no_use = _axes(singles) | ({"family"} if singles else set())
     firsts = [change for change in _unmeasured(case, request) if change.axis not in no_use]
+    firsts += [] if singles else _fewer_gpus(case, request)
     firsts += half.values()
     firsts += [] if "ttl" in no_use else _timeless(case, request)
     alone = {change.said for relief in singles for change in relief.changes}
@@ -55,7 +56,7 @@ def find_pairs(case: Case, request: Request, members: list[str], singles: list[R
     small.sort(key=lambda pair: _length(case, request, pair[1]))
     best = {frozenset(change.axis for change in pair): pair for pair in reversed(small) if _touch(pair, case, request, members)}
     nearest = sorted(best.values(), key=lambda pair: _length(case, request, pair[1]))
-    pairs = (planned(*_tightened(case, *pair)) for pair in nearest)
+    pairs = (planned(*_tightened(case, request, *pair)) for pair in nearest)
     others = () if singles else _both_unmeasured(case, request, members)
     return [pair for pair in islice(chain(pairs, others), MOST) if pair is not None]
 
@@ -128,6 +129,16 @@ def _more_gpus(case: Case, request: Request) -> list[int]:
     return sorted(more)
 
 
+def _fewer_gpus(case: Case, request: Request) -> list[Change]:
+    """Where just so many GPUs were asked for: the most below on which it works if time is no matter."""
+    below = range(1, request.gpus or 1)
+    return (
+        [on_gpus(case, request, gpus) for gpus in feasible_sizes(case, replace(request, ttl_s=None), [*below])[-1:]]
+        if below
+        else []
+    )
+
+
 def _seconds(first: Change, half: dict[str, Change]) -> Iterator[Change]:
     """On top of a first change, the nearest along every other measured axis that works, where it is small."""
     for axis in MEASURED:
@@ -146,10 +157,12 @@ def _nearest(axis: str, first: Change, half: Change | None) -> Iterator[Change]:
         yield from most_requests(case, request)
 
 
-def _tightened(case: Case, first: Change, second: Change) -> tuple[Change, Change]:
+def _tightened(case: Case, request: Request, first: Change, second: Change) -> tuple[Change, Change]:
     """The same pair, its first change going no further than the second lets it: that was chosen for the first as it stood."""
     there, asked = second.case, second.request
     found: Change | None = None
+    if first.axis == "gpus":
+        return _on_nearest(request, first, second)
     if first.axis == "ttl":
         found = next(least_ttl(there, asked), None)
     elif first.axis == "batch":
@@ -161,6 +174,17 @@ def _tightened(case: Case, first: Change, second: Change) -> tuple[Change, Chang
     if found is None or value is None:
         return first, second
     return replace(_moved(first, first.axis, value), said=found.said), _moved(second, first.axis, value)
+
+
+def _on_nearest(request: Request, first: Change, second: Change) -> tuple[Change, Change]:
+    """The same pair on the number of GPUs nearest to what was asked for on which the second change still works."""
+    asked, given = (max(replica_sizes(second.case, one)) for one in (request, second.request))
+    between = [*range(asked + 1, given + 1)] if given > asked else [*range(given, asked)]
+    works = feasible_sizes(second.case, second.request, between)
+    nearest = works[0] if given > asked else works[-1]
+    return on_gpus(first.case, first.request, nearest), replace(
+        second, request=on_gpus(second.case, second.request, nearest).request
+    )
 
 
 def _moved(change: Change, axis: str, value: float) -> Change:
@@ -178,15 +202,21 @@ def _length(case: Case, request: Request, change: Change) -> float:
         asked, given = _measure(axis, case, request), _measure(axis, change.case, change.request)
         if asked is not None and given is not None:
             length += abs(math.log(given / asked))
-    return length + math.log(max(replica_sizes(change.case, change.request)) / max(replica_sizes(case, request)))
+    return length + abs(math.log(max(replica_sizes(change.case, change.request)) / max(replica_sizes(case, request))))
 
 
 def _both_unmeasured(case: Case, request: Request, members: list[str]) -> Iterator[Relief]:
-    """Two changes that cannot be measured."""
-    for place, first in enumerate(firsts := [*_unmeasured(case, request)]):
+    """Two changes that cannot be measured; more GPUs come second, so that they are no more than the first change lets them."""
+    found: set[tuple[str, str]] = set()
+    for place, first in enumerate(firsts := [one for one in _unmeasured(case, request) if one.axis != "gpus"]):
         later = {change.axis for change in firsts[place + 1 :]} - {first.axis}
-        for second in _unmeasured(first.case, first.request):
-            if second.axis in later and _touch((first, second), case, request, members):
+        seconds = [one for one in _unmeasured(first.case, first.request) if one.axis in later]
+        seconds += [on_gpus(first.case, first.request, gpus) for gpus in more_gpus(first.case, first.request)]
+        for second in seconds:
+            axes = first.axis, second.axis
+            # Of dtypes the widest that works is the cheapest.
+            if axes not in found and _touch((first, second), case, request, members):
                 pair = planned(first, second)
                 if pair is not None:
+                    found.add(axes)
                     yield pair
