@@ -281,6 +281,7 @@ def advised(
         "vllm serve m -tp 8 -dcp 2 --kv-cache-dtype fp8",
         "vllm serve m -tp 8 -dcp 8 -dp 2 --max-num-seqs 4",
         "python -m sglang.launch_server --tp 16 --dcp-size 4 --dp 2 --enable-dp-attention --mem-fraction-static 0.8",
+        "python -m sglang.launch_server --tp 16 --ep 8 --dp 16 --enable-dp-attention --max-running-requests 8",
         "trtllm-serve m --tp_size 8 --max_batch_size 2 --kv_cache_free_gpu_memory_fraction 0.5",
     ],
 )

@@ -65,7 +65,7 @@ def _launch(read: Reader, model: Model) -> Launch:
         settings=read.effective(),
         layout=laid_out(kvp, tp // dp // kvp, tp // ep, ep, dp, pp),
         kv_dtype=SGLANG.kv_read(str(read["kv-cache-dtype"])),
-        kv_block_tokens=1 if kvp > 1 else None,
+        kv_block_tokens=1,
         batch=seats,
         context_tokens=read.maybe("context-length"),
         memory_share=None if read.get("mem-fraction-static") is None else float(read["mem-fraction-static"]),

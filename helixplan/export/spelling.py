@@ -66,7 +66,7 @@ class Launch:
     layout: Layout
     kv_dtype: str
     kv_block_tokens: int | None
-    """None: there is one KVP rank, and nothing is dealt."""
+    """None: there is one KVP rank, and nothing is dealt, but more could be, in any blocks."""
     batch: int | None
     """Requests that all its GPUs together admit; None: the launch does not say."""
     context_tokens: int | None
