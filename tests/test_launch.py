@@ -335,6 +335,13 @@ def test_a_launch_that_does_not_fit_is_scored_and_said_not_to(main: Main) -> Non
     assert "No layout of 8 GPUs holds this batch." in out
 
 
+def test_where_not_even_one_fits_no_batch_is_said_to(main: Main) -> None:
+    launch = "vllm serve m -tp 4 -dp 2 --kv-cache-dtype fp8"
+    code, out, _ = main("plan", "deepseek-r1", "h100-hgx", "--context", "1M", "--from-launch", launch)
+    assert code == 0
+    assert "2, one for each group (not even one fits)" in out
+
+
 def test_what_the_engine_refuses_is_named(llama: hp.Model, gb200: hp.Hardware) -> None:
     _, found = advised("vllm serve m -tp 32 -dcp 8 --kv-cache-dtype fp8", llama, gb200, 100_000)
     assert "vllm-dcp-needs-kv-heads" in [rule.rule for rule in found.broken_rules]
