@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from helixplan.api import plan_case
 from helixplan.cost.case import Case
+from helixplan.engines.engine import KV_DTYPES
 from helixplan.errors import InfeasibleError, InputError, NotExpressibleError
 from helixplan.export.files import dynamo_files, engine_files, express, on_engine
 from helixplan.export.spellings import EXPORTS, SPELLINGS
@@ -40,9 +41,12 @@ def export(plan: Plan, case: Case, engine: str, backend: str | None = None, gpus
 def nearest_plan(plan: Plan, case: Case, engine: str) -> Plan | None:
     """The best plan for the same request that an engine can run: of an estimate, for its GPUs and batch. None: there is none.
 
-    Pins are dropped where nothing keeps them.
+    A KV cache that the engine lacks becomes nvfp4's, the narrowest it has. Pins are dropped where nothing keeps them, and then
+    the family.
     """
     there = on_engine(case, engine)
+    if there.machine.kv_dtype not in KV_DTYPES:
+        there = replace(there, workload=replace(there.workload, kv_dtype="nvfp4"))
     for request in _requests(plan):
         try:
             found = plan_case(there, request)
@@ -54,9 +58,10 @@ def nearest_plan(plan: Plan, case: Case, engine: str) -> Plan | None:
 
 
 def _requests(plan: Plan) -> list[Request]:
-    """What the nearest plan has to keep: the plan's own request; where nothing keeps it, the same without its pins."""
+    """What the nearest plan has to keep: the plan's own request; else the same without its pins; else of any family too."""
     asked = request_of(plan) or Request(batch=plan.layout.batch, gpus=plan.layout.gpus)
-    return [asked, replace(asked, pins={})] if asked.pins else [asked]
+    fewer = [replace(asked, pins={})] if asked.pins else []
+    return [asked, *fewer] + ([replace(asked, pins={}, family="any")] if asked.family != "any" else [])
 
 
 def _advice(plan: Plan, case: Case, engines: list[str]) -> str | None:
@@ -64,7 +69,8 @@ def _advice(plan: Plan, case: Case, engines: list[str]) -> str | None:
     for engine in engines:
         found = nearest_plan(plan, case, engine)
         if found is not None:
-            layout, work = found.layout, on_engine(case, engine).workload
+            layout = found.layout
+            work = replace(on_engine(case, engine).workload, kv_dtype=found.workload.kv_dtype)
             request = request_of(found)
             assert request is not None
             command = plan_command(plan.model.name, plan.hardware.name, work, request)

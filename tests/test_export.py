@@ -276,10 +276,25 @@ def test_a_kv_cache_that_an_engine_lacks_is_refused(llama: hp.Model, gb200: hp.H
     plan = hp.plan(llama, gb200, context_tokens=100_000, gpus=8, kv_dtype="fp4")
     case = case_of(plan, llama, gb200)
     for engine in ENGINES:
-        with pytest.raises(hp.NotExpressibleError, match=f"the KV cache must be in one of .* \\({engine}-kv-dtype\\)"):
+        said = f"the KV cache must be in one of .* \\({engine}-kv-dtype\\); the nearest plan that .* can: 8 GPUs, .* --kv nvfp4 "
+        with pytest.raises(hp.NotExpressibleError, match=said):
             export(plan, case, engine)
+        nearest = nearest_plan(plan, case, engine)
+        assert nearest is not None
+        assert export(nearest, case_of(nearest, llama, gb200), engine)
     with pytest.raises(hp.NotExpressibleError, match=r"Dynamo cannot run this layout: none of its backends can: TensorRT-LLM: "):
         export(plan, case, "dynamo")
+
+
+def test_the_nearest_plan_of_a_family_that_an_engine_lacks_is_of_another(llama: hp.Model, gb200: hp.Hardware) -> None:
+    plan = hp.plan(llama, gb200, context_tokens=1_000_000, batch=16, family="medha", objective="interactivity")
+    case = case_of(plan, llama, gb200)
+    with pytest.raises(hp.NotExpressibleError, match=r"\(trtllm-ffn-on-the-stage\); the nearest plan .* --family any") as refused:
+        export(plan, case, "trtllm")
+    nearest = nearest_plan(plan, case, "trtllm")
+    assert nearest is not None
+    assert str(nearest.layout.layout) in str(refused.value)
+    assert export(nearest, case_of(nearest, llama, gb200), "trtllm")
 
 
 def test_every_dtype_that_an_engine_keeps_has_a_name_in_its_files() -> None:

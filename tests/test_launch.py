@@ -46,6 +46,11 @@ VLLM_SPELLINGS = [
     "vllm serve m -tp 8 -dcp 4 -pp 2 -dp 2 --no-enable-expert-parallel=x --max-num-seqs 16 --kv-cache-dtype fp8".replace(
         "--no-enable-expert-parallel=x", "-ep -tp 8"
     ),
+    VLLM.replace(" -tp", " \\\r\n  -tp").replace(" -pp", " \\\r\n  -pp") + "\r\n",
+    VLLM.replace("some/model", "some/model --api-key a#b") + " # don't say -tp 4\ncurl localhost -s",
+    "cd /srv # here\nexport TP=8  # eight\n" + VLLM.replace("-tp 8", "-tp $TP"),
+    'ARGS="-tp 8 -dcp 4 -pp 2"\nvllm serve some/model $ARGS -dp 2 -ep --max-num-seqs 16 --kv-cache-dtype fp8 "$@"',
+    VLLM + " -dpl 1 -dpr 0 -dpa 10.0.0.1 -dpp 13345 -dpb mp --max-model-len 128k",
 ]
 
 
@@ -69,6 +74,7 @@ def test_one_launch_has_many_spellings(text: str) -> None:
             40,
         ),
         ("python3 -m sglang.launch_server --tp 8 --moe-a2a-backend deepep", hp.Layout(1, 8, 1, 8), None),
+        ("python3 -m sglang.launch_server --tp 8 --moe-a2a-backend megamoe --dwdp-size 1", hp.Layout(1, 8, 1, 8), None),
         ("trtllm-serve m --tp_size 8 --max_batch_size 3", hp.Layout(1, 8, 8, 1), 3),
         ("trtllm-llmapi-launch trtllm-serve serve m --tp_size 4 --pp_size 2 --ep_size 2", hp.Layout(1, 4, 2, 2, 1, 2), None),
         ("python3 -m dynamo.vllm --model m -tp 4 --disaggregation-mode decode", hp.Layout(1, 4, 4, 1), None),
@@ -98,6 +104,15 @@ def test_defaults_are_the_engines(text: str, layout: hp.Layout, batch: int | Non
 )
 def test_the_exchange_is_the_one_the_flags_make(flags: str, way: str) -> None:
     assert read_launch(f"vllm serve m -tp 8 -dcp 8 {flags}", MLA).exchange_way == way
+
+
+@pytest.mark.parametrize(
+    ("given", "tokens"),
+    [("131072", 131_072), ("128k", 128_000), ("128K", 131_072), ("25.6k", 25_600), ("1M", 2**20), ("auto", None), ("-1", None)],
+)
+def test_vllms_context_is_read_as_vllm_reads_it(given: str, tokens: int | None) -> None:
+    assert read_launch(f"vllm serve m --max-model-len {given}", MLA).context_tokens == tokens
+    assert read_launch(f"vllm serve m --max-model-len={given}", MLA).context_tokens == tokens
 
 
 def test_a_dense_models_ranks_have_no_experts() -> None:
@@ -158,6 +173,18 @@ REFUSED = {
     "python -m sglang.launch_server --tp 8 --moe-dp-size 2": "--moe-dp-size: got 2, but helixplan's layouts have no such split",
     "trtllm-serve m --tp_size 8 --ep_size 3": "--ep_size: got 3, but moe_tensor_parallel_size x moe_expert_parallel_size",
     "trtllm-serve m --tp_size 1 --cp_size 8": "cp_config.cp_type: is missing",
+    "vllm serve m --max-model-len 1.5K": "--max-model-len: got '1.5K', but",
+    "python -m sglang.launch_server --tp 8 --context-length 128k": "--context-length: got '128k', but",
+    "python -m sglang.launch_server --tp 8 --enable-ep-moe": "has no such option (any more; it is --ep-size now)",
+    "python -m sglang.launch_server --tp 8 --enable-deepep-moe": "(any more; it is --moe-a2a-backend deepep now)",
+    "python -m sglang.launch_server --tp 8 --dwdp-size 8": "--dwdp-size: got 8, but helixplan's layouts have no such split",
+    "trtllm-serve disaggregated -c disagg.yaml": "got 'trtllm-serve disaggregated', which has no ranks",
+    "vllm serve m \N{EN DASH}tp 8": "'\N{EN DASH}tp': begins with \N{EN DASH}, a dash of print",
+    "vllm serve m\n  -tp 8": "got a line that begins with '-tp'; end the one before it with \\ alone",
+    "vllm serve m \\ \n  -tp 8 \\ \n": "got a line that begins with '-tp'",
+    "vllm serve m \\\n  # -pp 2 \\\n  -tp 8": "got a line that begins with '-tp'",
+    'ARGS=(\n  -tp 8\n)\nvllm serve m "${ARGS[@]}"': "got '${ARGS[@]}', an array",
+    "vllm serve m -tp 8  # decode\nvllm serve m -pp 2  # decode too": "holds 2 launches",
     "vllm serve m 'open": "cannot be read as a command: no closing quotation",
     "echo hello": "in which no engine is launched",
     "vllm serve m; vllm serve n": "holds 2 launches",
@@ -207,6 +234,8 @@ HOSTILE: dict[str, str | bytes] = {
     "junk.sh": bytes(random.Random(0).randbytes(5_000)),
     "quotes.sh": "vllm serve 'm \"\n",
     "large.sh": "x" * 1_000_000,
+    "variables.sh": "A0=xxxxxxxx\n" + "".join(f"A{i + 1}=$A{i}$A{i}\n" for i in range(25)) + "vllm serve m -tp 8\n",
+    "words.sh": f"A='{'- ' * 15_000}'\nvllm serve m {'$A ' * 8_000}\n",
     "wide.sh": "vllm serve m --kv-cache-dtype " + "z" * 60_000,
 }
 
@@ -252,6 +281,7 @@ def advised(
         "vllm serve m -tp 8 -dcp 2 --kv-cache-dtype fp8",
         "vllm serve m -tp 8 -dcp 8 -dp 2 --max-num-seqs 4",
         "python -m sglang.launch_server --tp 16 --dcp-size 4 --dp 2 --enable-dp-attention --mem-fraction-static 0.8",
+        "python -m sglang.launch_server --tp 16 --ep 8 --dp 16 --enable-dp-attention --max-running-requests 8",
         "trtllm-serve m --tp_size 8 --max_batch_size 2 --kv_cache_free_gpu_memory_fraction 0.5",
     ],
 )
@@ -303,6 +333,13 @@ def test_a_launch_that_does_not_fit_is_scored_and_said_not_to(main: Main) -> Non
     assert "does not fit" in out
     assert "memory-fits: a GPU would hold " in out
     assert "No layout of 8 GPUs holds this batch." in out
+
+
+def test_where_not_even_one_fits_no_batch_is_said_to(main: Main) -> None:
+    launch = "vllm serve m -tp 4 -dp 2 --kv-cache-dtype fp8"
+    code, out, _ = main("plan", "deepseek-r1", "h100-hgx", "--context", "1M", "--from-launch", launch)
+    assert code == 0
+    assert "2, one for each group (not even one fits)" in out
 
 
 def test_what_the_engine_refuses_is_named(llama: hp.Model, gb200: hp.Hardware) -> None:

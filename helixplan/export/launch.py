@@ -10,16 +10,13 @@ from typing import Any
 
 from helixplan.errors import InputError, shown
 from helixplan.export import dynamo
-from helixplan.export.shell import assignments, commands, resolved, substitute, unwrapped
+from helixplan.export.shell import ASKED, MOST, assignments, check_continued, commands, resolved, spliced, substitute, unwrapped
 from helixplan.export.spelling import Launch, Reader, Spelling, plain, read_keys, read_words
 from helixplan.export.spellings import SPELLINGS
 from helixplan.export.yamls import flat, read_yaml
 from helixplan.inputs.model import Model
 from helixplan.inputs.validation import read_text
 
-MOST = 64_000
-"""Characters of a launch: some tens of times the longest there are, and read in a moment."""
-ASKED = "--from-launch"
 YAML_FILES = (".yaml", ".yml", ".json")
 MODULES = {
     "vllm.entrypoints.openai.api_server": "vllm",
@@ -28,6 +25,8 @@ MODULES = {
 }
 IMAGE = re.compile(r"([\w.:-]+/)*vllm-openai([:@][\w.:-]+)?")
 """The image that starts vLLM itself, so that its name stands for the command."""
+ROUTERS = ("disaggregated", "disaggregated_mpi_worker")
+"""What trtllm-serve can do besides serving a model: send requests on to servers that do."""
 FILE_OPTIONS = ("config", "extra-llm-api-options", "extra-engine-args")
 """What names a file of settings, in one engine or another."""
 
@@ -76,14 +75,17 @@ def _of_text(text: str, model: Model, folder: Path) -> Launch:
     """The one launch in a shell's text."""
     lines = [inner for line in commands(text) for inner in unwrapped(line)]
     variables = assignments(lines)
-    found = [(engine, words) for engine, words in (_engine_of(line) for line in lines) if engine is not None]
+    read = [(number, *_engine_of(line)) for number, line in enumerate(lines)]
+    found = [(number, engine, words) for number, engine, words in read if engine is not None]
     if not found:
         named = "vllm serve, python -m sglang.launch_server, trtllm-serve"
         raise InputError(f"got {shown(text)}, in which no engine is launched; it has to hold one of: {named}", field=ASKED)
     if len(found) > 1:
         raise InputError(f"holds {len(found)} launches; give the one that decodes", field=ASKED)
-    engine, words = found[0]
+    number, engine, words = found[0]
     spelling = SPELLINGS[engine]
+    words = spliced(words, variables)
+    check_continued(lines[number + 1 :])
     return spelling.launch(_of_words(spelling, words, variables, folder), model)
 
 
@@ -93,6 +95,8 @@ def _engine_of(words: list[str]) -> tuple[str | None, list[str]]:
         name = PurePath(word).name
         if name in ("vllm", "sglang") and after == "serve":
             return name, words[index + 2 :]
+        if name == "trtllm-serve" and after in ROUTERS:
+            raise InputError(f"got {shown(f'{name} {after}')}, which has no ranks; give the server that generates", field=ASKED)
         if name == "trtllm-serve":
             return "trtllm", words[index + 1 + (after == "serve") :]
         if word == "-m" and after in MODULES:

@@ -18,7 +18,10 @@ from helixplan.plans import Plan
 
 PAGE = 64
 """Tokens of a page: every MLA and GQA backend of CUDA takes it."""
-EXPERTS_SPREAD = ("deepep", "mooncake", "nixl", "mori", "flashinfer", "ascend_fuseep")
+EXPERTS_SPREAD = (
+    *("deepep", "deepep_v2", "mooncake", "nixl", "mori", "flashinfer", "megamoe", "flashinfer_megamoe", "pplx"),
+    "ascend_fuseep",
+)
 """Ways of sending tokens to experts under which SGLang sets --ep-size to --tp-size."""
 
 
@@ -62,7 +65,7 @@ def _launch(read: Reader, model: Model) -> Launch:
         settings=read.effective(),
         layout=laid_out(kvp, tp // dp // kvp, tp // ep, ep, dp, pp),
         kv_dtype=SGLANG.kv_read(str(read["kv-cache-dtype"])),
-        kv_block_tokens=1 if kvp > 1 else None,
+        kv_block_tokens=1,
         batch=seats,
         context_tokens=read.maybe("context-length"),
         memory_share=None if read.get("mem-fraction-static") is None else float(read["mem-fraction-static"]),
@@ -96,6 +99,7 @@ SGLANG = Spelling(
         Flag("enable-dp-attention", bool, False, shapes=True),
         count("ep-size", "expert-parallel-size", "--ep", shapes=True),
         count("moe-dp-size", "moe-data-parallel-size", only=_NO_SHARE),
+        count("dwdp-size", only=_NO_SHARE),
         Flag("moe-a2a-backend", str, "none", allowed=("none", *EXPERTS_SPREAD), shapes=True),
         Flag("dcp-comm-backend", str, "ag_rs", allowed=("ag_rs", "a2a", "fi_a2a"), shapes=True),
         Flag("dcp-replicate-q-proj", bool, False, shapes=True),
@@ -114,5 +118,6 @@ SGLANG = Spelling(
     config_option="--config",
     block="page-size",
     model_option="--model-path",
+    gone={"enable-ep-moe": "--ep-size", "enable-deepep-moe": "--moe-a2a-backend deepep"},
     let_be=frozenset({"max-queued-requests", "moe-dense-tp-size", "enable-dp-lm-head", "attn-dp-size"}),
 )

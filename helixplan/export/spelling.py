@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from helixplan.cost.case import Case
 from helixplan.errors import InputError, shown
@@ -17,6 +18,8 @@ Value = int | float | bool | str
 Settings = dict[str, Value]
 Substitute = Callable[[str, str], str]
 
+PRINTED_DASHES = tuple("\N{HYPHEN}\N{NON-BREAKING HYPHEN}\N{FIGURE DASH}\N{EN DASH}\N{EM DASH}\N{MINUS SIGN}")
+"""What pages make of the hyphen before an option; no engine takes them."""
 NEAR = 0.85
 """From this likeness on, an unknown name is taken for a known one with a slip of the pen."""
 
@@ -36,6 +39,10 @@ class Flag:
     allowed: tuple[str, ...] = ()
     only: str = ""
     """Why it may only be its default; empty: it may be anything allowed."""
+    left_out: tuple[str, ...] = ()
+    """Values that mean no more than leaving it out."""
+    suffixes: Mapping[str, int] = field(default_factory=dict)
+    """Letters after a number, and what they multiply it by; a decimal only by a thousand's power."""
     shapes: bool = False
     """Whether it shapes how ranks are laid out and talk, so that another layout says it otherwise."""
 
@@ -45,9 +52,9 @@ def count(name: str, *also: str, default: int | None = 1, **rest: bool | str | i
     return Flag(name, int, default, also, **rest)  # type: ignore[arg-type]
 
 
-def tokens(name: str, *also: str) -> Flag:
+def tokens(name: str, left_out: tuple[str, ...] = (), suffixes: Mapping[str, int] | None = None) -> Flag:
     """A length of context; the engine's default is the model's."""
-    return Flag(name, int, None, also, most=MAX_CONTEXT)
+    return Flag(name, int, None, most=MAX_CONTEXT, left_out=left_out, suffixes=suffixes or {})
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class Launch:
     layout: Layout
     kv_dtype: str
     kv_block_tokens: int | None
-    """None: there is one KVP rank, and nothing is dealt."""
+    """None: there is one KVP rank, and nothing is dealt, but more could be, in any blocks."""
     batch: int | None
     """Requests that all its GPUs together admit; None: the launch does not say."""
     context_tokens: int | None
@@ -102,8 +109,8 @@ class Spelling:
     """Whether a file of settings overrides the command line, or the other way round."""
     let_be: frozenset[str] = frozenset()
     """Real settings that look like others here."""
-    gone: frozenset[str] = frozenset()
-    """Settings that people write and the engine does not have."""
+    gone: Mapping[str, str] = field(default_factory=dict)
+    """Settings that people write and the engine does not have, and what it has in their place, if anything."""
     dashes: str = "--"
 
     def say(self, name: str) -> str:
@@ -129,6 +136,9 @@ class Spelling:
             raise InputError(f"{self.title} has no such option (did you mean {_full(exact[0], given)}?)", field=shown(given))
         if name in self.let_be:
             return None
+        if name in self.gone:
+            instead = self.gone[name] and f"; it is {self.gone[name]} now"
+            raise InputError(f"{self.title} has no such option (any more{instead})", field=shown(given))
         glued = next((short for short in self._shorts() if given.startswith(short)), None) if given[:2] != "--" else None
         if glued is not None:
             raise InputError(f"{self.title} takes {glued} with a space after it", field=shown(given))
@@ -136,8 +146,6 @@ class Spelling:
         if near:
             found = next(flag for known, flag in self.spelled() if known == near[0])
             raise InputError(f"{self.title} has no such option (did you mean {_full(found, given)}?)", field=shown(given))
-        if name in self.gone:
-            raise InputError(f"{self.title} has no such option (any more)", field=shown(given))
         return None
 
     def _shorts(self) -> list[str]:
@@ -182,6 +190,8 @@ class Reader:
 
     def take(self, flag: Flag, value: object, said: str) -> None:
         """One setting. Raises InputError where it is out of range or was said otherwise before."""
+        if str(value) in flag.left_out:
+            return
         checked = _checked(flag, value, said)
         if flag.name in self.given and self.given[flag.name] != checked:
             before = self._said[flag.name]
@@ -232,7 +242,7 @@ def _checked(flag: Flag, value: object, said: str) -> Value:
             raise InputError(f"got {shown(value)}, but it is true or false", field=said)
         found: Value = str(value).lower() == "true"
     elif flag.kind is int:
-        found = whole(_number(value, int), flag.least, flag.most, said)
+        found = whole(_number(_multiplied(flag, value), int), flag.least, flag.most, said)
     elif flag.kind is float:
         found = real(_number(value, float), 0.0, 1.0, said, above_low=True)
     else:
@@ -240,6 +250,15 @@ def _checked(flag: Flag, value: object, said: str) -> Value:
     if flag.only and found != flag.default:
         raise InputError(f"got {shown(found)}, but {flag.only}", field=said)
     return found
+
+
+def _multiplied(flag: Flag, value: object) -> object:
+    """A number with a letter after it as the number that it stands for; anything else as it is."""
+    match = re.fullmatch(r"(\d{1,9})(?:\.(\d{1,9}))?([A-Za-z])", value.strip(), re.ASCII) if isinstance(value, str) else None
+    factor = flag.suffixes.get(match[3]) if match else None
+    if match is None or factor is None or (match[2] and factor % 10):
+        return value
+    return int(match[1]) * factor + int(match[2] or 0) * factor // 10 ** len(match[2] or "")
 
 
 def _number(value: object, kind: type[int] | type[float]) -> object:
@@ -265,6 +284,8 @@ def read_words(spelling: Spelling, words: Iterable[str], substitute: Substitute)
     reader, rest = Reader(spelling), list(words)
     while rest:
         word = rest.pop(0)
+        if word[:1] in PRINTED_DASHES:
+            raise InputError(f"begins with {word[0]}, a dash of print; write - in its place", field=shown(word))
         if not word.startswith("-") or word.strip("-") == "":
             continue
         name, equals, value = word.partition("=")

@@ -19,6 +19,8 @@ from helixplan.plans import Plan
 
 BLOCK = 64
 """Tokens of a cache block: every MLA and GQA backend of CUDA takes it."""
+SUFFIXES = {"k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "G": 2**30}
+"""Of --max-model-len (vLLM's human_readable_int)."""
 WAYS = {ALL_TO_ALL: ("a2a", True), GATHERED_ALL_TO_ALL: ("a2a", False), GATHERED_REDUCE_SCATTER: ("ag_rs", False)}
 """The exchange of a plan's collectives, as communication backend and whether queries are replicated."""
 
@@ -98,7 +100,7 @@ VLLM = Spelling(
         count("cp-kv-cache-interleave-size", most=2**20, shapes=True),
         count("block-size", default=None, most=2**20),
         Flag("kv-cache-dtype", str, "auto", allowed=(*_KV.values(), *_KV_READ)),
-        tokens("max-model-len"),
+        tokens("max-model-len", left_out=("auto", "-1"), suffixes=SUFFIXES),
         count("max-num-seqs", default=None, most=MAX_BATCH),
         Flag("gpu-memory-utilization", float, 0.92),
         count("prefill-context-parallel-size", "-pcp", only="helixplan lays out decoding, where prefill's ranks have no part"),
@@ -111,8 +113,9 @@ VLLM = Spelling(
     config_option="--config",
     block="block-size",
     model_option="--model",
-    gone=frozenset({"helix-mode"}),
+    gone={"helix-mode": ""},
     let_be=frozenset(
         {"data-parallel-size-local", "data-parallel-start-rank", "max-num-batched-tokens", "max-num-partial-prefills"}
+        | {"dpa", "dpb", "dpe", "dph", "dpl", "dpn", "dpp", "dpr"}  # Where data parallel ranks run and meet.
     ),
 )

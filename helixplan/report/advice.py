@@ -80,6 +80,8 @@ def _title(found: Advice) -> str:
 
 
 def _whence(found: Advice) -> str:
+    if found.batch_from == "the largest that fits" and found.largest_batch is None:
+        return "one for each group"
     return {"--batch": "as asked", "the launch": "the launch's limit"}.get(found.batch_from, found.batch_from)
 
 
