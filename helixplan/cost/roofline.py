@@ -44,7 +44,6 @@ def gemm(machine: Machine, requests: Amount, matrix: Gemm, dtype: str) -> Timing
     gpu = machine.hardware.gpu
     weights = matrix.elements * BYTES_PER_ELEMENT[dtype]
     moved = weights + matrix.heads * requests * (matrix.k + matrix.n) * ACTIVATION_BYTES
-    flops = 2.0 * requests * matrix.elements
     rows = requests if kernel.row_tile == 1 else np.ceil(requests / kernel.row_tile) * kernel.row_tile
     memory_s = moved / (kernel.efficiency * gpu.memory_bytes_per_s)
     compute_s = 2.0 * rows * matrix.elements / ((kernel.math_efficiency or kernel.efficiency) * gpu.flops_per_s[math])
@@ -56,6 +55,7 @@ def gemm(machine: Machine, requests: Amount, matrix: Gemm, dtype: str) -> Timing
     seconds = kernel.floor_us * MICRO + np.sqrt(np.maximum(memory_s, compute_s) ** 2 + reduction**2)
     if not machine.detailed:
         return Timing(seconds)
+    flops = 2.0 * requests * matrix.elements
     return Timing(seconds, moved, weights, flops, memory_s=memory_s, compute_s=compute_s).judged(kernel.median_error)
 
 
