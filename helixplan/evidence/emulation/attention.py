@@ -178,7 +178,10 @@ class AttentionHalf:
         asked = mathematics.rotated(asked, self.position)
         entry = mathematics.rotated(new[:, : indexer.head_dim], self.position)
         keys = rank.index_keys[key] = np.concatenate([rank.index_keys[key], entry[:, None]], axis=1)
-        weights = new[:, indexer.head_dim :]
+        return self._scored(rank, indexer, asked, new[:, indexer.head_dim :], keys)
+
+    def _scored(self, rank: Rank, indexer: Indexer, asked: Floats, weights: Floats, keys: Floats) -> Ints:
+        """What the indexer picks of ``keys`` (requests, tokens or entries, d), and what picking moves."""
         read = mathematics.chosen(asked, weights, keys, indexer.top_k)
         rank.ledger.add(
             "attention.index",

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from helixplan.evidence.emulation import mathematics
-from helixplan.evidence.emulation.attention import TOKEN_NUMBER_BYTES, AttentionHalf, Partial
+from helixplan.evidence.emulation.attention import AttentionHalf, Partial
 from helixplan.evidence.emulation.compression import kept_after, pooled
 from helixplan.evidence.emulation.ranks import Rank
 from helixplan.inputs.model import CompressedAttention
-from helixplan.inputs.workload import ACTIVATION_BYTES
 from helixplan.numeric import Floats, Ints
 
 
@@ -68,17 +67,7 @@ class CompressedHalf(AttentionHalf):
         keys = rank.index_keys[self._key]
         if key is not None:
             keys = rank.index_keys[self._key] = np.concatenate([keys, key[:, None]], axis=1)
-        weights = new[:, columns:]
-        read = mathematics.chosen(asked, weights, keys, indexer.top_k)
-        rank.ledger.add(
-            "attention.index",
-            self.kind,
-            rank.number,
-            stored=keys.size * rank.case.machine.kv_bytes,
-            other=(asked.size + weights.size) * ACTIVATION_BYTES + read.size * TOKEN_NUMBER_BYTES,
-            flops=2.0 * keys.size * indexer.heads,
-        )
-        return read
+        return self._scored(rank, indexer, asked, new[:, columns:], keys)
 
     def _attends_to_window(self, rank: Rank) -> bool:
         """Every token counts once: of ranks that share a request's entries one attends to the window."""
