@@ -24,6 +24,8 @@ ORDER = [
     "inputs.catalog",
     "inputs.quantization",
     "inputs.config",
+    "inputs.attention_layers",
+    "inputs.ffn_layers",
     "inputs.families",
     "inputs.huggingface",
     "inputs.hardware",
