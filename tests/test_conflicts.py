@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +17,9 @@ from hypothesis import strategies as st
 import helixplan as hp
 from helixplan.engines import posed
 from helixplan.inputs.workload import Request, Workload
-from helixplan.search.optimum import feasible
+from helixplan.search.optimum import feasible, feasible_sizes
+from helixplan.search.pairs import tightened
+from helixplan.search.relief import Change, on_gpus
 from helixplan.units import format_bytes, parse_count, parse_seconds
 from tests.conftest import profile
 from tests.reference import sound_layouts
@@ -384,3 +387,12 @@ def test_memory_is_told_in_what_it_holds(llama: hp.Model, gb200: hp.Hardware) ->
     rest = one.total_bytes - one.kv_cache_bytes
     parts = f"under {format_bytes(one.total_bytes)}: KV cache {format_bytes(one.kv_cache_bytes)}"
     assert f"{parts}, weights and all else {format_bytes(rest)}" in said
+
+
+def test_a_pair_whose_second_change_works_on_the_gpus_asked_for_is_kept_as_it_is(llama: hp.Model, gb200: hp.Hardware) -> None:
+    case = posed(llama, gb200, Workload(context_tokens=1_000))
+    request = Request(batch=8, max_gpus=8, pins={"tpa": 8, "pp": 1})
+    first = on_gpus(case, request, 12)
+    second = Change("batch", "--batch 4", case, replace(first.request, batch=4))
+    assert feasible_sizes(case, second.request, [8, 9, 10, 11, 12]) == [8]
+    assert tightened(case, request, first, second) == (first, second)

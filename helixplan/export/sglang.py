@@ -19,7 +19,15 @@ from helixplan.plans import Plan
 PAGE = 64
 """Tokens of a page: every MLA and GQA backend of CUDA takes it."""
 EXPERTS_SPREAD = (
-    *("deepep", "deepep_v2", "mooncake", "nixl", "mori", "flashinfer", "megamoe", "flashinfer_megamoe", "pplx"),
+    "deepep",
+    "deepep_v2",
+    "mooncake",
+    "nixl",
+    "mori",
+    "flashinfer",
+    "megamoe",
+    "flashinfer_megamoe",
+    "pplx",
     "ascend_fuseep",
 )
 """Ways of sending tokens to experts under which SGLang sets --ep-size to --tp-size."""

@@ -56,7 +56,7 @@ def find_pairs(case: Case, request: Request, members: list[str], singles: list[R
     small.sort(key=lambda pair: _length(case, request, pair[1]))
     best = {frozenset(change.axis for change in pair): pair for pair in reversed(small) if _touch(pair, case, request, members)}
     nearest = sorted(best.values(), key=lambda pair: _length(case, request, pair[1]))
-    pairs = (planned(*_tightened(case, request, *pair)) for pair in nearest)
+    pairs = (planned(*tightened(case, request, *pair)) for pair in nearest)
     others = () if singles else _both_unmeasured(case, request, members)
     return [pair for pair in islice(chain(pairs, others), MOST) if pair is not None]
 
@@ -131,12 +131,9 @@ def _more_gpus(case: Case, request: Request) -> list[int]:
 
 def _fewer_gpus(case: Case, request: Request) -> list[Change]:
     """Where just so many GPUs were asked for: the most below on which it works if time is no matter."""
-    below = range(1, request.gpus or 1)
-    return (
-        [on_gpus(case, request, gpus) for gpus in feasible_sizes(case, replace(request, ttl_s=None), [*below])[-1:]]
-        if below
-        else []
-    )
+    below = [*range(1, request.gpus or 1)]
+    works = feasible_sizes(case, replace(request, ttl_s=None), below) if below else []
+    return [on_gpus(case, request, gpus) for gpus in works[-1:]]
 
 
 def _seconds(first: Change, half: dict[str, Change]) -> Iterator[Change]:
@@ -157,7 +154,7 @@ def _nearest(axis: str, first: Change, half: Change | None) -> Iterator[Change]:
         yield from most_requests(case, request)
 
 
-def _tightened(case: Case, request: Request, first: Change, second: Change) -> tuple[Change, Change]:
+def tightened(case: Case, request: Request, first: Change, second: Change) -> tuple[Change, Change]:
     """The same pair, its first change going no further than the second lets it: that was chosen for the first as it stood."""
     there, asked = second.case, second.request
     found: Change | None = None
@@ -180,11 +177,11 @@ def _on_nearest(request: Request, first: Change, second: Change) -> tuple[Change
     """The same pair on the number of GPUs nearest to what was asked for on which the second change still works."""
     asked, given = (max(replica_sizes(second.case, one)) for one in (request, second.request))
     between = [*range(asked + 1, given + 1)] if given > asked else [*range(given, asked)]
-    works = feasible_sizes(second.case, second.request, between)
+    # None where the second change works on what was asked for too: then no number is nearer.
+    works = feasible_sizes(second.case, second.request, between) or [given]
     nearest = works[0] if given > asked else works[-1]
-    return on_gpus(first.case, first.request, nearest), replace(
-        second, request=on_gpus(second.case, second.request, nearest).request
-    )
+    moved = on_gpus(second.case, second.request, nearest)
+    return on_gpus(first.case, first.request, nearest), replace(second, request=moved.request)
 
 
 def _moved(change: Change, axis: str, value: float) -> Change:
